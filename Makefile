@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+#   make          install what is missing (apt), build programs, tests and benchmarks into build/
+#   make demo     the main job on real input: two tenants share this machine
+#   make check    build, every test, the checks of the tree; last line: N passed, N failed
+#   make bench    side by side with the peers; build/bench/summary.json and plots
+#   make check-long   the same tests at full length (hours are possible)
+#   make install PREFIX=/usr/local DESTDIR=
+#   make clean
+BUILD  ?= build
+PREFIX ?= /usr/local
+export BUILD
+
+.DEFAULT_GOAL := all
+.PHONY: all packages configure demo check check-long bench install clean lab help
+
+all: configure
+	@scripts/build $(BUILD)
+
+packages:
+	@scripts/install-packages
+
+configure: packages
+	@scripts/configure $(BUILD)
+
+demo: all
+	@mkdir -p $(BUILD)/demo
+	@TMPDIR=$(abspath $(BUILD))/demo $(BUILD)/cohort up examples/two-tenants.toml
+
+check: all
+	@scripts/check $(BUILD)
+
+check-long: all
+	@scripts/check --long $(BUILD)
+
+bench: all
+	@scripts/bench $(BUILD)
+
+install: all
+	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)" >$(BUILD)/install.log || { tail -n 5 $(BUILD)/install.log; exit 5; }
+	@echo "installed $$(grep -c -- '-- Installing' $(BUILD)/install.log) files under $(DESTDIR)$(PREFIX) (list: $(BUILD)/install.log)"
+
+lab:
+	@echo "make lab: unsupported here: the comparison with a real kernel is not part of this version" >&2; exit 3
+
+clean:
+	@rm -rf $(BUILD)
+
+help:
+	@sed -n 's/^#   //p' Makefile
