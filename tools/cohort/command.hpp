@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+/// How a command of the program is written: one file, one registration function, no parsing of its own.
+///
+///     struct options { bool json = false; std::string spec; };
+///     void add_plan(registry& all) {
+///         auto o = std::make_shared<options>();
+///         command& c = all.add("plan", "Show what a spec would do on a machine");
+///         c.flag("--json", o->json, "print JSON");
+///         c.argument("SPEC", o->spec, "the spec, a TOML file");
+///         c.run([o]() -> outcome { return plan(*o); });        // exit_code, or an error that is printed and mapped
+///     }
+///
+/// main.cpp lists the registration functions. Data goes to stdout, talk and errors to stderr.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <cohort/base/error.hpp>
+
+namespace cohort::cli {
+
+/// The program's exit codes; scripts rely on them.
+enum class exit_code : int { ok = 0, no = 1, usage = 2, unsupported = 3, permission = 4, failed = 5 };
+
+using outcome = result<exit_code>;
+
+/// The one place where an errno becomes an exit code: EPERM, EACCES -> permission; ENOSYS, EOPNOTSUPP -> unsupported; others -> failed.
+exit_code exit_code_of(const error& e);
+
+/// Prints `cohort: TEXT` on stderr.
+void complain(const std::string& text);
+
+/// A usage error found after parsing ("--svg and --json exclude each other"): prints it and answers exit_code::usage.
+outcome usage(const std::string& text);
+
+/// One command being described. Targets are references to variables that live until the program ends (capture a shared_ptr in run()).
+/// A name is "--long" or "-s,--long".
+class command {
+public:
+    command& flag(const std::string& name, bool& target, const std::string& help);
+    command& option(const std::string& name, std::string& target, const std::string& value, const std::string& help);
+    command& option(const std::string& name, std::optional<std::string>& target, const std::string& value, const std::string& help);
+    /// May be given several times.
+    command& option(const std::string& name, std::vector<std::string>& target, const std::string& value, const std::string& help);
+    /// A whole number in low .. high; anything else is a usage error.
+    command& number(const std::string& name, std::int64_t& target, std::int64_t low, std::int64_t high, const std::string& help);
+    /// A size in bytes, at least 1: 4096, 64K, 1M, 2G (powers of 1024).
+    command& bytes(const std::string& name, std::uint64_t& target, const std::string& help);
+    command& choice(const std::string& name, std::string& target, const std::vector<std::string>& values, const std::string& help);
+    /// A positional argument; they fill in the order in which they are described.
+    command& argument(const std::string& name, std::string& target, const std::string& help, bool required = true);
+    /// Everything after `--`, untouched. `given`, when not null, tells whether a `--` stood there at all.
+    command& rest(const std::string& name, std::vector<std::string>& target, const std::string& help, bool* given = nullptr);
+    /// Free text below the options in --help: examples, exit codes.
+    command& notes(const std::string& text);
+    command& run(std::function<outcome()> body);
+
+    command(const command&) = delete;
+    command& operator=(const command&) = delete;
+
+private:
+    friend class registry;
+    struct state;
+    explicit command(std::unique_ptr<state> s);
+    std::unique_ptr<state> state_;
+
+public:
+    ~command();
+};
+
+/// All commands of the program.
+class registry {
+public:
+    registry();
+    ~registry();
+
+    /// `name` is an everyday verb ("plan") or a noun and a verb ("cookie show").
+    command& add(const std::string& name, const std::string& summary);
+
+    /// Parses and runs; answers the process's exit code. Prints help, version and usage errors itself, flushes stdout and treats an
+    /// output that cannot be written as exit_code::failed.
+    int main(int argc, char** argv);
+
+private:
+    struct state;
+    std::unique_ptr<state> state_;
+};
+
+void add_doctor(registry& all);
+void add_topology(registry& all);
+void add_pipe(registry& all);
+void add_plan(registry& all);
+void add_up(registry& all);
+
+}  // namespace cohort::cli

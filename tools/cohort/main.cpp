@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "command.hpp"
+
+int main(int argc, char** argv) {
+    using namespace cohort::cli;
+    registry all;
+    add_up(all);
+    add_plan(all);
+    add_pipe(all);
+    add_doctor(all);
+    add_topology(all);
+    return all.main(argc, argv);
+}
