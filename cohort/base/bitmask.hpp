@@ -96,15 +96,19 @@ public:
     public:
         using value_type = int;
         using difference_type = std::ptrdiff_t;
+        using pointer = void;
+        using reference = int;
         using iterator_category = std::input_iterator_tag;
+        constexpr iterator() = default;
         constexpr iterator(const bitmask* mask, int at) : mask_(mask), at_(at) {}
         constexpr int operator*() const { return at_; }
         constexpr iterator& operator++() { at_ = mask_->next(at_ + 1); return *this; }
+        constexpr iterator operator++(int) { const iterator old = *this; ++*this; return old; }
         constexpr bool operator==(const iterator& other) const { return at_ == other.at_; }
 
     private:
-        const bitmask* mask_;
-        int at_;
+        const bitmask* mask_ = nullptr;
+        int at_ = -1;
     };
     constexpr iterator begin() const { return {this, first()}; }
     constexpr iterator end() const { return {this, -1}; }
