@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Reads one TOML table key by key and notes every fault with its place; what was not asked for is an unknown key.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <toml++/toml.h>
+
+#include <cohort/group/spec.hpp>
+
+namespace cohort::group::detail {
+
+place place_of(const toml::node& node);
+place place_of(const toml::key& key);
+
+/// Collects the faults of one file.
+class fault_list {
+public:
+    explicit fault_list(std::string file) : file_(std::move(file)) {}
+    void add(place at, std::string object, std::string text) { list_.push_back({file_, at, std::move(object), std::move(text)}); }
+    /// In the order of the file.
+    std::vector<fault> take();
+
+private:
+    std::string file_;
+    std::vector<fault> list_;
+};
+
+class table_reader {
+public:
+    /// `env` fills `${NAME}` in strings that are paths.
+    table_reader(const toml::table& table, std::string object, fault_list& faults, const environment& env)
+        : table_(table), object_(std::move(object)), faults_(faults), env_(env) {}
+
+    void name_object(std::string object) { object_ = std::move(object); }
+    const std::string& object() const { return object_; }
+    void fault_at(place at, std::string text) { faults_.add(at, object_, std::move(text)); }
+    place at(std::string_view key) const;
+    place at() const { return place_of(table_); }
+    bool has(std::string_view key) const { return table_.contains(key); }
+
+    /// Each marks the key as known and answers nullopt when it is missing or faulty (a fault was noted then).
+    const toml::node* node(std::string_view key);
+    std::optional<std::string> string(std::string_view key);
+    std::optional<std::string> path(std::string_view key);
+    std::optional<std::string> word(std::string_view key, const std::vector<std::string>& allowed);
+    std::optional<std::string> name(std::string_view key);
+    std::optional<bool> boolean(std::string_view key);
+    std::optional<std::int64_t> integer(std::string_view key, std::int64_t low, std::int64_t high);
+    std::optional<std::uint64_t> bytes(std::string_view key);
+    std::optional<std::vector<std::string>> strings(std::string_view key);
+    std::optional<command_line> command(std::string_view key);
+    /// Notes a fault when the key is missing.
+    void require(std::string_view key, std::string_view why = {});
+
+    /// Notes every key that was not asked for. `others`: keys that exist elsewhere, with the sentence that says where.
+    void finish(const std::vector<std::pair<std::string, std::string>>& others = {});
+
+private:
+    void wrong_type(const toml::node& node, std::string_view key, std::string_view wanted);
+
+    const toml::table& table_;
+    std::string object_;
+    fault_list& faults_;
+    const environment& env_;
+    std::vector<std::string> known_;
+};
+
+}  // namespace cohort::group::detail
