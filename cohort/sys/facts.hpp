@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The calling thread's place, the clock and the environment, as an interface that tests replace. Use it through sys::os (os.hpp).
+///
+///     sys::cpu_place here = os.getcpu();
+///     auto mask = os.sched_getaffinity(0);                    // result<cpumask>, the calling thread's
+///     std::uint64_t until = os.now() + 50'000'000;            // monotonic nanoseconds
+///     os.sleep_until(until);
+///
+/// Kernel: getcpu, sched_getaffinity, sched_setaffinity, clock_gettime(CLOCK_MONOTONIC), clock_nanosleep.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include <cohort/base/cpumask.hpp>
+#include <cohort/base/error.hpp>
+
+namespace cohort::sys {
+
+struct cpu_place {
+    int cpu = 0, node = 0;
+};
+
+/// Synchronization: any thread may call anything.
+class facts {
+public:
+    virtual ~facts() = default;
+
+    virtual cpu_place getcpu() = 0;
+    /// tid 0: the calling thread. Errors: ESRCH, EPERM; EINVAL, the mask has no CPU that the thread may use.
+    virtual result<cpumask> sched_getaffinity(int tid) = 0;
+    virtual result<void> sched_setaffinity(int tid, const cpumask& mask) = 0;
+
+    /// Monotonic nanoseconds from an arbitrary start.
+    virtual std::uint64_t now() = 0;
+    /// Returns once now() >= deadline.
+    virtual void sleep_until(std::uint64_t deadline) = 0;
+
+    virtual int getpid() = 0;
+    virtual std::optional<std::string> getenv(const std::string& name) = 0;
+};
+
+}  // namespace cohort::sys

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cohort/sys/detail/real_os.hpp>
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include <cohort/sys/fd.hpp>
+
+namespace cohort::sys {
+
+std::string exit_status::text() const {
+    if (signal == 0) return "exit " + std::to_string(code);
+    const char* name = ::sigabbrev_np(signal);
+    return "killed by signal " + std::to_string(signal) + (name ? std::string(" (SIG") + name + ")" : std::string());
+}
+
+namespace detail {
+namespace {
+
+/// Everything the child needs, made before vfork: the child shares our memory and may call only what is async-signal-safe.
+struct child_plan {
+    std::vector<char*> argv;  // null-terminated
+    std::vector<char*> env;   // null-terminated
+    const char* directory;    // or null
+    int fds[3];               // none of them 0..2, or -1
+    bool new_group;
+    bool has_affinity;
+    std::uint64_t affinity[affinity_words];
+    int report_fd;            // close-on-exec: an errno comes through it, or its end
+    sigset_t mask;            // the child's
+};
+
+[[noreturn]] void run_child(const child_plan& plan) {
+    const auto give_up = [&] {
+        const int code = errno;
+        (void)!::write(plan.report_fd, &code, sizeof code);
+        ::_exit(127);
+    };
+    if (plan.new_group && ::setpgid(0, 0) < 0) give_up();
+    // Handlers go with exec; what is ignored stays ignored, and SIGPIPE commonly is, in us but not in what users run.
+    struct sigaction standard {};
+    standard.sa_handler = SIG_DFL;
+    ::sigaction(SIGPIPE, &standard, nullptr);
+    for (int i = 0; i < 3; ++i) {
+        if (plan.fds[i] >= 0 && ::dup2(plan.fds[i], i) < 0) give_up();
+    }
+    if (plan.directory && ::chdir(plan.directory) < 0) give_up();
+    if (plan.has_affinity && ::syscall(SYS_sched_setaffinity, 0, sizeof plan.affinity, plan.affinity) < 0) give_up();
+    // From here on a signal may kill the child, but no handler of ours may run in it: the handlers are reset while all is blocked.
+    for (int s = 1; s < NSIG; ++s) {
+        struct sigaction now {};
+        if (::sigaction(s, nullptr, &now) == 0 && now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN) ::sigaction(s, &standard, nullptr);
+    }
+    ::sigprocmask(SIG_SETMASK, &plan.mask, nullptr);
+    ::execvpe(plan.argv[0], plan.argv.data(), plan.env.data());
+    give_up();
+    __builtin_unreachable();
+}
+
+/// In a function of its own: no local of it lives on in the child.
+[[gnu::noinline]] pid_t vfork_and_run(const child_plan& plan) {
+    const pid_t pid = ::vfork();
+    if (pid == 0) run_child(plan);
+    return pid;
+}
+
+std::vector<char*> merged_environment(const std::vector<std::string>& added) {
+    std::vector<char*> out;
+    const auto same_name = [](const std::string& a, const char* b) {
+        const std::size_t name = a.find('=');
+        return name != std::string::npos && ::strncmp(a.c_str(), b, name + 1) == 0;
+    };
+    for (char** e = environ; e && *e; ++e) {
+        if (std::none_of(added.begin(), added.end(), [&](const std::string& a) { return same_name(a, *e); })) out.push_back(*e);
+    }
+    for (const std::string& a : added) out.push_back(const_cast<char*>(a.c_str()));
+    out.push_back(nullptr);
+    return out;
+}
+
+/// Descriptors 0..2 that the child would overwrite before it copies them are moved up first.
+result<int> above_standard(int fd, std::vector<owned_fd>& keep, os& system) {
+    if (fd < 0 || fd > 2) return fd;
+    const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0) return fail_errno(fd_name(fd), "dup");
+    keep.emplace_back(system, copy);
+    return copy;
+}
+
+std::uint64_t to_ns(const timeval& t) { return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_usec) * 1000; }
+
+exit_status status_of(int pid, int status, const rusage& used) {
+    exit_status out;
+    out.pid = pid;
+    if (WIFSIGNALED(status)) out.signal = WTERMSIG(status);
+    else out.code = WEXITSTATUS(status);
+    out.user_ns = to_ns(used.ru_utime);
+    out.system_ns = to_ns(used.ru_stime);
+    out.max_rss_bytes = static_cast<std::uint64_t>(used.ru_maxrss) * 1024;
+    return out;
+}
+
+std::string process_name(int pid) { return pid < 0 ? "process group " + std::to_string(-pid) : "process " + std::to_string(pid); }
+
+}  // namespace
+
+result<int> real_os::spawn(const spawn_request& request) {
+    if (request.argv.empty() || request.argv[0].empty()) return fail(EINVAL, "command", "spawn", "it is empty");
+    const std::string& name = request.argv[0];
+    child_plan plan{};
+    for (const std::string& a : request.argv) plan.argv.push_back(const_cast<char*>(a.c_str()));
+    plan.argv.push_back(nullptr);
+    plan.env = merged_environment(request.environment);
+    plan.directory = request.directory.empty() ? nullptr : request.directory.c_str();
+    plan.new_group = request.new_group;
+    plan.has_affinity = request.affinity.has_value();
+    if (request.affinity) to_words(*request.affinity, plan.affinity);
+    ::sigemptyset(&plan.mask);
+
+    std::vector<owned_fd> keep;
+    const int wanted[3] = {request.stdin_fd, request.stdout_fd, request.stderr_fd};
+    for (int i = 0; i < 3; ++i) {
+        auto fd = above_standard(wanted[i], keep, *this);
+        if (!fd) return std::unexpected(fd.error());
+        plan.fds[i] = *fd;
+    }
+    auto ends = pipe();
+    if (!ends) return std::unexpected(ends.error());
+    owned_fd report(*this, ends->read), child_report(*this, ends->write);
+    auto high = above_standard(child_report.get(), keep, *this);  // a program started without 0..2 may get them here
+    if (!high) return std::unexpected(high.error());
+    plan.report_fd = *high;
+
+    sigset_t all, before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    const pid_t pid = vfork_and_run(plan);
+    const int fork_errno = errno;
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (pid < 0) return fail(fork_errno, name, "spawn", errno_text(fork_errno));
+
+    (void)child_report.close();
+    keep.clear();
+    int code = 0;
+    auto got = read_full(*this, report.get(), std::as_writable_bytes(std::span(&code, 1)));
+    if (got && *got == sizeof code) {
+        (void)wait(pid);
+        return fail(code, name, "spawn", errno_text(code));
+    }
+    return pid;
+}
+
+result<exit_status> real_os::wait(int pid) {
+    int status = 0;
+    rusage used{};
+    for (;;) {
+        const pid_t got = ::wait4(pid, &status, 0, &used);
+        if (got == pid) return status_of(pid, status, used);
+        if (got < 0 && errno != EINTR) return fail_errno(process_name(pid), "wait");
+    }
+}
+
+result<std::optional<exit_status>> real_os::try_wait(int pid) {
+    int status = 0;
+    rusage used{};
+    const pid_t got = ::wait4(pid, &status, WNOHANG, &used);
+    if (got < 0) return fail_errno(process_name(pid), "wait");
+    if (got == 0) return std::nullopt;
+    return status_of(pid, status, used);
+}
+
+result<int> real_os::pidfd(int pid) {
+    const long fd = ::syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0) return fail_errno(process_name(pid), "pidfd_open");
+    return static_cast<int>(fd);
+}
+
+result<void> real_os::kill(int pid, int signal) {
+    if (::kill(pid, signal) < 0) return fail_errno(process_name(pid), "kill");
+    return {};
+}
+
+}  // namespace detail
+}  // namespace cohort::sys
