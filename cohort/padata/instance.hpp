@@ -29,7 +29,7 @@ enum class mask_kind { parallel, serial };
 struct instance_options {
     std::string name = "padata";
     /// User masks; unset means every CPU. What is used is the user mask & what this process may use.
-    std::optional<cpumask> parallel, serial;
+    std::optional<cpumask> parallel = {}, serial = {};
     /// At most so many workers run at once; 0: one for each CPU of the masks, capped by cpu.max.
     int max_workers = 0;
     /// Around each job; may be null; must outlive the instance.
@@ -37,7 +37,7 @@ struct instance_options {
     /// False: no threads; jobs run only in poll() and inline. For programs that own their threads (DPDK, Seastar).
     bool own_threads = true;
     /// Overrides what this process may use (tests, synthetic machines); workers are then not pinned to CPUs that are not there.
-    std::optional<cpumask> usable;
+    std::optional<cpumask> usable = {};
 };
 
 /// Synchronization: every member may be called by any thread at any time, save destruction.

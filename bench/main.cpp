@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+/// cohort_bench [--rounds N] [--scale F] [--only NAME]: padata beside its peers; one line of JSON per variant on stdout. `make bench` runs it.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "support.hpp"
+
+int main(int argc, char** argv) {
+    cohort::bench::settings s;
+    for (int i = 1; i < argc; i += 2) {
+        const char* value = i + 1 < argc ? argv[i + 1] : nullptr;
+        if (value && !std::strcmp(argv[i], "--rounds")) s.rounds = std::atoi(value);
+        else if (value && !std::strcmp(argv[i], "--scale")) s.scale = std::atof(value);
+        else if (value && !std::strcmp(argv[i], "--only")) s.only = value;
+        else {
+            std::fprintf(stderr, "usage: cohort_bench [--rounds N] [--scale F] [--only NAME]\n");
+            return 2;
+        }
+    }
+    if (s.rounds < 1 || !(s.scale > 0)) {
+        std::fprintf(stderr, "cohort_bench: --rounds and --scale must be positive\n");
+        return 2;
+    }
+    s.cpus = cohort::bench::allowed_cpus();
+    if (s.cpus.empty()) return 5;
+    s.steps_per_us = cohort::bench::calibrate();
+    std::fprintf(stderr, "%zu CPUs, %u multiplications in a microsecond, %d rounds\n", s.cpus.size(), s.steps_per_us, s.rounds);
+    cohort::bench::run_ordered(s);
+    cohort::bench::run_multithreaded(s);
+    return 0;
+}
