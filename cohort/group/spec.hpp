@@ -48,10 +48,10 @@ struct cpu_wish {
         part,  // cpus = { part = "1/2" }: the first of two equal runs of the usable CPUs, whole cores together
     };
     form kind = form::all;
-    std::string text;  // as written: the list, or "1/2"
+    std::string text = {};  // as written: the list, or "1/2"
     int part = 1;
     int of = 1;
-    place at;
+    place at = {};
 };
 
 struct cohort_spec {

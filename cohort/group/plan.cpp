@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cohort/group/plan.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include <fmt/format.h>
+
+namespace cohort::group {
+namespace {
+
+namespace fs = std::filesystem;
+
+int last_cpu(const machine_view& m) { return m.possible.last(); }
+
+int core_of(const machine_view& m, int cpu) {
+    return cpu >= 0 && cpu < static_cast<int>(m.core.size()) ? m.core[static_cast<std::size_t>(cpu)] : -1;
+}
+
+using cpu_runs = std::vector<std::vector<int>>;
+
+/// What a part is made of. Computed once a plan: it walks all CPUs.
+struct parts {
+    cpu_runs cores;    // usable CPUs, one entry a core, in the machine's order
+    cpu_runs singles;  // the same, one entry a CPU
+
+    explicit parts(const machine_view& m) {
+        std::map<int, std::size_t> index;
+        for (int cpu : m.order) {
+            if (!m.usable.test(cpu)) continue;
+            const int core = core_of(m, cpu);
+            const auto [it, fresh] = core < 0 ? std::pair(index.end(), true) : index.emplace(core, cores.size());
+            if (fresh) cores.push_back({cpu});
+            else cores[it->second].push_back(cpu);
+        }
+        for (const auto& core : cores) {
+            for (int cpu : core) singles.push_back({cpu});
+        }
+    }
+
+    /// The part-th of `of` equal runs: of whole cores while there are enough, of CPUs when there are fewer cores; with fewer CPUs than
+    /// parts, neighbours get the same CPU (and the plan says so).
+    cpumask part(int which, int of) const {
+        const cpu_runs& units = static_cast<int>(cores.size()) < of ? singles : cores;
+        const auto n = static_cast<std::int64_t>(units.size());
+        const std::int64_t first = (which - 1) * n / of;
+        const std::int64_t end = std::min(n, std::max(first + 1, which * n / of));
+        cpumask out;
+        for (std::int64_t i = first; i < end; ++i) {
+            for (int cpu : units[static_cast<std::size_t>(i)]) out.set(cpu);
+        }
+        return out;
+    }
+
+    cpumask asked(const cpu_wish& wish, const machine_view& m) const {
+        switch (wish.kind) {
+            case cpu_wish::form::all: return m.usable;
+            case cpu_wish::form::part: return part(wish.part, wish.of);
+            case cpu_wish::form::list: return cpumask::parse_list(wish.text, last_cpu(m) + 1).value_or(cpumask{});
+        }
+        return {};
+    }
+};
+
+std::string asked_text(const cpu_wish& wish) {
+    switch (wish.kind) {
+        case cpu_wish::form::all: return "all usable";
+        case cpu_wish::form::list: return "\"" + wish.text + "\"";
+        case cpu_wish::form::part: return "part " + wish.text;
+    }
+    return {};
+}
+
+std::string absolute(const std::string& path, const std::string& base) {
+    return path.empty() ? path : (fs::path(base) / path).lexically_normal().string();
+}
+
+/// The cores of a set of CPUs, as a set of core numbers.
+std::set<int> cores_of(const cpumask& cpus, const machine_view& m) {
+    std::set<int> out;
+    for (int cpu : cpus) {
+        if (const int core = core_of(m, cpu); core >= 0) out.insert(core);
+    }
+    return out;
+}
+
+struct planner {
+    const spec& in;
+    const machine_view& machine;
+    plan out;
+
+    void cohorts();
+    void sharing();
+    void promises();
+    void jobs();
+    void waves();
+    void steps();
+    void checks(const job_plan& j);
+    bool written_by_a_job(const std::string& path) const;
+};
+
+void planner::cohorts() {
+    const parts of_machine(machine);
+    for (const cohort_spec& c : in.cohorts) {
+        cohort_plan p;
+        p.name = c.name;
+        p.asked_text = asked_text(c.cpus);
+        p.asked = of_machine.asked(c.cpus, machine);
+        p.cpus = p.asked & machine.usable;
+        std::string why;
+        for (const unusable& u : machine.not_usable) {
+            const cpumask lost = u.cpus & p.asked;
+            if (lost.empty()) continue;
+            p.dropped.push_back({lost, u.reason});
+            why += fmt::format("{}{}: {}", why.empty() ? "" : "; ", cpus_text(lost), u.reason);
+        }
+        if (p.cpus.empty()) {
+            const std::string asked = c.cpus.kind == cpu_wish::form::list ? "cpus \"" + c.cpus.text + "\"" : p.asked_text + " CPUs";
+            out.refusals.push_back({{in.file, c.cpus.at, "cohort \"" + c.name + "\"",
+                                     asked + ": none of them can be used" + (why.empty() ? "" : " (" + why + ")")}});
+        }
+        out.cohorts.push_back(std::move(p));
+    }
+}
+
+void planner::sharing() {
+    // Who has a CPU is written down once per CPU, so that cohorts that do not touch cost nothing.
+    std::vector<std::vector<int>> holders(max_cpus);
+    std::map<int, std::set<int>> core_holders;
+    for (std::size_t i = 0; i < out.cohorts.size(); ++i) {
+        for (int cpu : out.cohorts[i].cpus) holders[static_cast<std::size_t>(cpu)].push_back(static_cast<int>(i));
+        for (int core : cores_of(out.cohorts[i].cpus, machine)) core_holders[core].insert(static_cast<int>(i));
+    }
+    for (std::size_t i = 0; i < out.cohorts.size(); ++i) {
+        cohort_plan& c = out.cohorts[i];
+        std::map<int, cpumask> with;
+        for (int cpu : c.cpus) {
+            const auto& all = holders[static_cast<std::size_t>(cpu)];
+            for (int other : all) {
+                if (other != static_cast<int>(i)) with[other].set(cpu);
+            }
+            const int core = core_of(machine, cpu);
+            if (core >= 0 && all.size() == 1 && core_holders[core].size() > 1) c.siblings_elsewhere.set(cpu);
+        }
+        for (auto& [other, cpus] : with) c.shared.push_back({cpus, out.cohorts[static_cast<std::size_t>(other)].name});
+    }
+}
+
+void planner::promises() {
+    for (cohort_plan& c : out.cohorts) {
+        if (c.cpus.empty()) continue;
+        c.enforced.push_back("its jobs run on " + cpus_text(c.cpus) + " only: affinity, set before their first instruction");
+        c.advisory.push_back("other programs may run there too: no cpuset partition is made");
+        c.advisory.push_back("a job can widen its own affinity, and memory may come from any node");
+        if (!c.siblings_elsewhere.empty()) {
+            c.advisory.push_back(cpus_text(c.siblings_elsewhere) + (c.siblings_elsewhere.weight() == 1 ? " shares its core" : " share their cores") +
+                                 " with another cohort: no core scheduling cookie is set");
+        }
+    }
+    if (machine.cpu_limit) {
+        out.notes.push_back(fmt::format("all cohorts together get at most {:.2f} CPUs of time: {}", *machine.cpu_limit, machine.cpu_limit_reason));
+    }
+}
+
+void planner::jobs() {
+    std::map<std::string_view, cohort_plan*> by_name;
+    for (cohort_plan& c : out.cohorts) by_name.emplace(c.name, &c);
+    for (const job_spec& j : in.jobs) {
+        job_plan p;
+        p.spec = j;
+        const auto owner = by_name.find(j.cohort);
+        if (owner != by_name.end()) {
+            p.cpus = owner->second->cpus;
+            owner->second->jobs.push_back(j.name);
+        }
+        pipe_spec& pipe = p.spec.pipe;
+        exec_spec& exec = p.spec.exec;
+        for (std::string* path : {&pipe.input, &pipe.output, &exec.stdin_file, &exec.stdout_file, &exec.stderr_file}) {
+            *path = absolute(*path, out.workdir);
+        }
+        p.cwd = exec.cwd.empty() ? out.workdir : absolute(exec.cwd, out.workdir);
+        p.threads = j.kind == job_spec::form::exec ? exec.instances : pipe.threads > 0 ? pipe.threads : std::max(1, p.cpus.weight());
+        if (j.kind == job_spec::form::pipe && pipe.threads > p.cpus.weight() && !p.cpus.empty()) {
+            out.notes.push_back(fmt::format("job \"{}\": {} threads share {}", j.name, pipe.threads, cpus_text(p.cpus)));
+        }
+        out.jobs.push_back(std::move(p));
+    }
+}
+
+/// `after` has no cycles (the spec was checked), so as many rounds as jobs are enough; most specs need two or three.
+void planner::waves() {
+    std::map<std::string_view, job_plan*> by_name;
+    for (job_plan& j : out.jobs) by_name.emplace(j.spec.name, &j);
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (job_plan& j : out.jobs) {
+            for (const std::string& before : j.spec.after) {
+                const auto it = by_name.find(before);
+                if (it != by_name.end() && j.wave <= it->second->wave && it->second->wave < static_cast<int>(out.jobs.size())) {
+                    j.wave = it->second->wave + 1;
+                    moved = true;
+                }
+            }
+        }
+    }
+}
+
+bool planner::written_by_a_job(const std::string& path) const {
+    return std::any_of(out.jobs.begin(), out.jobs.end(), [&](const job_plan& j) {
+        return j.spec.pipe.output == path || j.spec.exec.stdout_file == path || j.spec.exec.stderr_file == path;
+    });
+}
+
+void planner::checks(const job_plan& j) {
+    const std::string object = "job \"" + j.spec.name + "\"";
+    const auto add = [&](step::form kind, const std::string& target) {
+        step s{kind, object, target};
+        if (!target.empty() && std::find(out.steps.begin(), out.steps.end(), s) == out.steps.end()) out.steps.push_back(std::move(s));
+    };
+    for (const command_line* c : {&j.spec.pipe.input_command, &j.spec.pipe.command, &j.spec.exec.command, &j.spec.verify}) {
+        if (c->empty()) continue;
+        // A relative program with a slash is looked for where the job will stand.
+        const std::string& word = c->words.front();
+        add(step::form::check_command, word.find('/') == std::string::npos ? word : absolute(word, j.cwd));
+    }
+    for (const std::string* file : {&j.spec.pipe.input, &j.spec.exec.stdin_file}) {
+        // What comes from an earlier job cannot be there yet.
+        if (j.spec.after.empty() && !written_by_a_job(*file)) add(step::form::check_input, *file);
+        else if (j.spec.after.empty() && !file->empty()) out.notes.push_back(fmt::format("{}: {} is written by another job; say so in after", object, *file));
+    }
+    for (const std::string* file : {&j.spec.pipe.output, &j.spec.exec.stdout_file, &j.spec.exec.stderr_file}) add(step::form::check_output, *file);
+}
+
+void planner::steps() {
+    for (const cohort_plan& c : out.cohorts) out.steps.push_back({step::form::claim_name, "cohort \"" + c.name + "\"", c.name});
+    if (!in.workdir.empty()) out.steps.push_back({step::form::make_directory, "workdir", out.workdir});
+    for (const job_plan& j : out.jobs) checks(j);
+    for (int wave = 1; wave <= out.waves(); ++wave) {
+        for (const job_plan& j : out.jobs) {
+            if (j.wave == wave) out.steps.push_back({step::form::run_job, "job \"" + j.spec.name + "\"", j.spec.name});
+        }
+    }
+}
+
+}  // namespace
+
+std::string cpus_text(const cpumask& cpus) {
+    const int n = cpus.weight();
+    return n == 0 ? "no CPU" : (n == 1 ? "CPU " : "CPUs ") + cpus.list();
+}
+
+std::string step::text() const {
+    switch (kind) {
+        case form::claim_name: return object + ": take the name";
+        case form::make_directory: return "make directory " + target + " if it is missing";
+        case form::check_command: return object + ": find command " + target;
+        case form::check_input: return object + ": see that " + target + " can be read";
+        case form::check_output: return object + ": see that " + target + " can be written";
+        case form::run_job: return object + ": run";
+    }
+    return {};
+}
+
+std::string step::undo_text() const {
+    switch (kind) {
+        case form::claim_name: return "give it back";
+        case form::make_directory: return "remove it if made here and empty";
+        case form::run_job: return "end its processes, remove unfinished output";
+        default: return {};
+    }
+}
+
+int plan::waves() const {
+    int most = 0;
+    for (const job_plan& j : jobs) most = std::max(most, j.wave);
+    return most;
+}
+
+cpumask asked_cpus(const cpu_wish& wish, const machine_view& machine) { return parts(machine).asked(wish, machine); }
+
+std::vector<fault> check_cpus(const spec& s, const machine_view& machine) {
+    std::vector<fault> out;
+    for (const cohort_spec& c : s.cohorts) {
+        if (c.cpus.kind != cpu_wish::form::list || !cpumask::parse_list(c.cpus.text)) continue;
+        const auto here = cpumask::parse_list(c.cpus.text, last_cpu(machine) + 1);
+        std::string beyond;
+        if (!here && here.error().code == ERANGE) {
+            // Without N in the list the missing numbers can be named.
+            const bool names_last = c.cpus.text.find('N') != std::string::npos;
+            if (!names_last) beyond = cpus_text(*cpumask::parse_list(c.cpus.text) - machine.possible);
+        } else if (!here) {
+            out.push_back({s.file, c.cpus.at, "cohort \"" + c.name + "\"", fmt::format("cpus \"{}\": {} (machine {})", c.cpus.text, here.error().reason, machine.name)});
+            continue;
+        } else if (const cpumask missing = *here - machine.possible; !missing.empty()) {
+            beyond = cpus_text(missing);
+        } else {
+            continue;
+        }
+        out.push_back({s.file, c.cpus.at, "cohort \"" + c.name + "\"",
+                       fmt::format("cpus \"{}\": machine {} has {}{}", c.cpus.text, machine.name, cpus_text(machine.possible),
+                                   beyond.empty() ? "" : ", not " + beyond)});
+    }
+    return out;
+}
+
+plan make_plan(const spec& s, const machine_view& machine, const std::string& here) {
+    planner p{s, machine, {}};
+    p.out.file = s.file;
+    p.out.machine = machine;
+    p.out.workdir = s.workdir.empty() ? fs::path(here).lexically_normal().string() : absolute(s.workdir, here);
+    p.out.stop_on_failure = s.stop_on_failure;
+    p.cohorts();
+    p.sharing();
+    p.promises();
+    p.jobs();
+    p.waves();
+    p.steps();
+    return std::move(p.out);
+}
+
+}  // namespace cohort::group

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// A plan as text and as JSON.
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include <cohort/group/plan.hpp>
+
+namespace cohort::group {
+namespace {
+
+std::string job_text(const job_plan& j) {
+    const pipe_spec& p = j.spec.pipe;
+    if (j.spec.kind == job_spec::form::exec) {
+        const std::string times = j.spec.exec.instances > 1 ? fmt::format("{} x ", j.spec.exec.instances) : "";
+        return times + j.spec.exec.command.text();
+    }
+    std::string work = p.codec.empty() ? p.command.text() : p.codec;
+    if (p.decompress) work += " -d";
+    if (p.level) work += fmt::format(" -{}", *p.level);
+    const std::string from = p.input.empty() ? p.input_command.text() : p.input;
+    return fmt::format("{} | {} | {}   ({} {})", from, work, p.output, j.threads, j.threads == 1 ? "thread" : "threads");
+}
+
+void cohort_text(std::string& out, const cohort_plan& c) {
+    out += fmt::format("\ncohort \"{}\": {} (asked: {})\n", c.name, cpus_text(c.cpus), c.asked_text);
+    for (const unusable& d : c.dropped) out += fmt::format("  dropped   {}: {}\n", cpus_text(d.cpus), d.reason);
+    for (const unusable& s : c.shared) out += fmt::format("  shared    {} with cohort \"{}\"\n", cpus_text(s.cpus), s.reason);
+    for (const std::string& e : c.enforced) out += fmt::format("  enforced  {}\n", e);
+    for (const std::string& a : c.advisory) out += fmt::format("  advisory  {}\n", a);
+}
+
+void jobs_text(std::string& out, const plan& p) {
+    if (p.jobs.empty()) return;
+    out += "\njobs\n";
+    for (int wave = 1; wave <= p.waves(); ++wave) {
+        for (const job_plan& j : p.jobs) {
+            if (j.wave != wave) continue;
+            std::string after;
+            for (const std::string& a : j.spec.after) after += (after.empty() ? "after " : ", ") + a;
+            out += fmt::format("  {}. \"{}\" in \"{}\" on {}{}\n", wave, j.spec.name, j.spec.cohort, cpus_text(j.cpus),
+                               after.empty() ? "" : ", " + after);
+            out += "       " + job_text(j) + "\n";
+            if (!j.spec.verify.empty()) out += "       then check: " + j.spec.verify.text() + "\n";
+        }
+    }
+}
+
+nlohmann::json cpus_json(const cpumask& cpus) { return {{"list", cpus.list()}, {"count", cpus.weight()}}; }
+
+nlohmann::json lost_json(const std::vector<unusable>& list, const char* key) {
+    auto out = nlohmann::json::array();
+    for (const unusable& u : list) out.push_back({{"cpus", u.cpus.list()}, {key, u.reason}});
+    return out;
+}
+
+nlohmann::json job_json(const job_plan& j) {
+    const pipe_spec& p = j.spec.pipe;
+    nlohmann::json out{{"name", j.spec.name},   {"cohort", j.spec.cohort}, {"cpus", j.cpus.list()}, {"wave", j.wave},
+                       {"after", j.spec.after}, {"cwd", j.cwd},            {"threads", j.threads},
+                       {"kind", j.spec.kind == job_spec::form::pipe ? "pipe" : "exec"}};
+    if (!j.spec.verify.empty()) out["verify"] = j.spec.verify.words;
+    if (j.spec.kind == job_spec::form::exec) {
+        out["command"] = j.spec.exec.command.words;
+        return out;
+    }
+    if (p.input.empty()) out["input_command"] = p.input_command.words;
+    else out["input"] = p.input;
+    out["output"] = p.output;
+    if (p.codec.empty()) out["command"] = p.command.words;
+    else out["codec"] = p.codec;
+    if (p.level) out["level"] = *p.level;
+    if (p.decompress) out["decompress"] = true;
+    if (p.records) out["records"] = true;
+    return out;
+}
+
+}  // namespace
+
+std::string plan_text(const plan& p) {
+    const machine_view& m = p.machine;
+    std::string out = fmt::format("plan of {} on machine {}: {} of {} CPUs usable\n", p.file, m.name, m.usable.weight(), m.possible.weight());
+    for (const unusable& u : m.not_usable) out += fmt::format("  not usable  {}: {}\n", cpus_text(u.cpus), u.reason);
+    for (const std::string& n : p.notes) out += fmt::format("  note  {}\n", n);
+    for (const cohort_plan& c : p.cohorts) cohort_text(out, c);
+    jobs_text(out, p);
+    out += "\nsteps\n";
+    std::size_t widest = 0;
+    for (const step& s : p.steps) {
+        if (!s.undo_text().empty()) widest = std::max(widest, s.text().size());
+    }
+    int number = 0;
+    for (const step& s : p.steps) {
+        const std::string undo = s.undo_text();
+        out += undo.empty() ? fmt::format("  {:>3}  {}\n", ++number, s.text())
+                            : fmt::format("  {:>3}  {:<{}}   undo: {}\n", ++number, s.text(), std::min<std::size_t>(widest, 60), undo);
+    }
+    if (p.holds()) return out;
+    out += "\nthis plan cannot hold:\n";
+    for (const refusal& r : p.refusals) out += "  " + r.line() + "\n";
+    return out;
+}
+
+std::string plan_json(const plan& p) {
+    nlohmann::json out{{"schema_version", 1}, {"kind", "plan"}, {"file", p.file}, {"workdir", p.workdir}, {"holds", p.holds()},
+                       {"on_failure", p.stop_on_failure ? "stop" : "continue"}, {"notes", p.notes}};
+    out["machine"] = {{"name", p.machine.name},
+                      {"live", p.machine.live},
+                      {"possible", cpus_json(p.machine.possible)},
+                      {"usable", cpus_json(p.machine.usable)},
+                      {"not_usable", lost_json(p.machine.not_usable, "reason")}};
+    if (p.machine.cpu_limit) out["machine"]["cpu_limit"] = *p.machine.cpu_limit;
+    for (const char* key : {"cohorts", "jobs", "steps", "refusals"}) out[key] = nlohmann::json::array();
+    for (const cohort_plan& c : p.cohorts) {
+        out["cohorts"].push_back({{"name", c.name},
+                                  {"asked", c.asked_text},
+                                  {"asked_cpus", c.asked.list()},
+                                  {"cpus", cpus_json(c.cpus)},
+                                  {"dropped", lost_json(c.dropped, "reason")},
+                                  {"shared", lost_json(c.shared, "cohort")},
+                                  {"siblings_elsewhere", c.siblings_elsewhere.list()},
+                                  {"jobs", c.jobs},
+                                  {"enforced", c.enforced},
+                                  {"advisory", c.advisory}});
+    }
+    for (const job_plan& j : p.jobs) out["jobs"].push_back(job_json(j));
+    for (const step& s : p.steps) {
+        static constexpr const char* names[] = {"claim_name", "make_directory", "check_command", "check_input", "check_output", "run_job"};
+        nlohmann::json row{{"kind", names[static_cast<int>(s.kind)]}, {"object", s.object}, {"target", s.target}, {"text", s.text()}};
+        if (!s.undo_text().empty()) row["undo"] = s.undo_text();
+        out["steps"].push_back(std::move(row));
+    }
+    for (const refusal& r : p.refusals) {
+        out["refusals"].push_back({{"line", r.what.at.line}, {"column", r.what.at.column}, {"object", r.what.object}, {"text", r.what.text}});
+    }
+    return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace cohort::group
