@@ -1,1 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
+# make install: programs, libraries, headers, the CMake package (one set of targets per component) and pkg-config.
+if(NOT PROJECT_IS_TOP_LEVEL)
+  return()
+endif()
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cohort)
+
+get_property(components GLOBAL PROPERTY COHORT_COMPONENTS)
+set(rooms)
+foreach(component ${components})
+  get_property(target GLOBAL PROPERTY COHORT_${component}_TARGET)
+  get_property(more GLOBAL PROPERTY COHORT_${component}_ROOMS)
+  list(APPEND rooms ${more})
+  install(TARGETS ${target} EXPORT cohort-${component} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(EXPORT cohort-${component} FILE cohort-${component}-targets.cmake NAMESPACE cohort:: DESTINATION ${package_dir})
+endforeach()
+
+# Headers: those at the top of each room, and the private ones that they include.
+install(CODE "set(COHORT_SOURCE \"${PROJECT_SOURCE_DIR}\")\nset(COHORT_ROOMS \"${rooms}\")\nset(COHORT_INCLUDE \"${CMAKE_INSTALL_INCLUDEDIR}\")")
+install(SCRIPT ${CMAKE_CURRENT_LIST_DIR}/install-headers.cmake)
+install(FILES ${PROJECT_SOURCE_DIR}/cohort/kapi/c/cohort.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/cohort-config-version.cmake COMPATIBILITY SameMinorVersion)
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/cohort-config.cmake.in ${PROJECT_BINARY_DIR}/cohort-config.cmake INSTALL_DESTINATION ${package_dir})
+install(FILES ${PROJECT_BINARY_DIR}/cohort-config.cmake ${PROJECT_BINARY_DIR}/cohort-config-version.cmake DESTINATION ${package_dir})
+
+# pcfiledir keeps the package relocatable; it stands in LIBDIR/pkgconfig.
+file(RELATIVE_PATH up /x/${CMAKE_INSTALL_LIBDIR}/pkgconfig /x)
+string(REGEX REPLACE "/$" "" up ${up})
+configure_file(${CMAKE_CURRENT_LIST_DIR}/cohort.pc.in ${PROJECT_BINARY_DIR}/cohort.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/cohort.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+if(COHORT_TOOLS)
+  install(TARGETS cohort_tool RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  file(GLOB pages ${PROJECT_SOURCE_DIR}/man/*.1)
+  install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+endif()
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Cohort's C interface: ordered parallel jobs and multithreaded jobs for programs that do not take C++23 headers.
+ *
+ *     cohort_padata *pool;
+ *     cohort_shell *stream;
+ *     if (cohort_padata_alloc(NULL, &pool) || cohort_shell_alloc(pool, NULL, &stream)) die(cohort_last_error());
+ *     for (i = 0; i < n; i++)
+ *         cohort_shell_submit(stream, encrypt, send, &packet[i]);     // encrypt() in parallel, send() in this order
+ *     cohort_shell_drain(stream);
+ *     cohort_shell_free(stream), cohort_padata_free(pool);
+ *
+ * Kernel: padata_alloc, padata_alloc_shell, padata_do_parallel, padata_do_multithreaded (kernel/padata.c, v6.12). The same machinery, with all that
+ * it promises, as <cohort/padata/instance.hpp>, shell.hpp and multithreaded.hpp, where costs and corner cases stand.
+ *
+ * Conventions: functions that can fail return 0 or a negative errno, and leave a sentence for cohort_last_error(). Option structures begin with
+ * struct_size = sizeof the structure, so that later versions may add members; members left zero have their defaults; NULL options are all
+ * defaults. Objects are freed in the reverse order of allocation. Callbacks must not leave by longjmp or a C++ exception. */
+#ifndef COHORT_H
+#define COHORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define COHORT_VERSION_MAJOR 0
+#define COHORT_VERSION_MINOR 1
+#define COHORT_VERSION_PATCH 0
+#define COHORT_VERSION_NUMBER (COHORT_VERSION_MAJOR * 10000 + COHORT_VERSION_MINOR * 100 + COHORT_VERSION_PATCH)
+
+#if defined(__GNUC__)
+#define COHORT_API __attribute__((visibility("default")))
+#else
+#define COHORT_API
+#endif
+
+/* The library's version, to compare with the header's: "0.1.0", and major * 10000 + minor * 100 + patch. */
+COHORT_API const char *cohort_version(void);
+COHORT_API int cohort_version_number(void);
+
+/* Why the last call of this thread that failed did so: one line, "padata \"net\": set parallel mask \"7\": EINVAL: ...". Never NULL; empty before the
+ * first failure. Valid until the thread's next call of the library. */
+COHORT_API const char *cohort_last_error(void);
+
+/* --- padata: workers and two CPU masks -------------------------------------------------------------------------------------------------- */
+
+typedef struct cohort_padata cohort_padata;
+
+struct cohort_padata_options {
+    size_t struct_size;
+    const char *name;          /* for messages and thread names; NULL: "padata" */
+    const char *parallel_cpus; /* where jobs run, in list form, "0-3,8"; NULL: every CPU this process may use */
+    const char *serial_cpus;   /* where completions run; NULL: the same */
+    int max_workers;           /* at most so many workers at once; 0: one for each CPU */
+    int no_threads;            /* nonzero: start none; jobs run inline and in cohort_padata_poll() */
+};
+
+enum cohort_mask { COHORT_MASK_PARALLEL = 0, COHORT_MASK_SERIAL = 1 };
+
+/* Errors: -EINVAL (a mask is no list, is empty, beyond the machine, or without a CPU that may be used), -EAGAIN (no thread), -ENOMEM. */
+COHORT_API int cohort_padata_alloc(const struct cohort_padata_options *options, cohort_padata **out);
+/* NULL is allowed. All shells must be gone. */
+COHORT_API void cohort_padata_free(cohort_padata *p);
+/* While jobs fly; their order is kept. Errors: -EINVAL as above; the old mask stays. Any thread. */
+COHORT_API int cohort_padata_set_cpumask(cohort_padata *p, enum cohort_mask which, const char *list);
+/* Writes the mask that is in use (what was asked for & what this process may use) in list form. Returns its length, which may be size or more: then
+ * the text was cut. Any thread. */
+COHORT_API int cohort_padata_cpumask(cohort_padata *p, enum cohort_mask which, char *text, size_t size);
+/* Lends the calling thread for one batch of work. Returns 1 if there was any, 0 if not. Never waits. */
+COHORT_API int cohort_padata_poll(cohort_padata *p);
+
+/* --- shells: independent ordered streams ------------------------------------------------------------------------------------------------- */
+
+typedef struct cohort_shell cohort_shell;
+typedef struct cohort_job cohort_job;
+
+enum cohort_full { COHORT_FULL_HELP = 0, COHORT_FULL_BLOCK = 1, COHORT_FULL_EAGAIN = 2 };
+
+struct cohort_shell_options {
+    size_t struct_size;
+    uint32_t window;       /* jobs in flight, 1 .. 2^20, rounded up to a power of two; 0: 1024 */
+    uint64_t window_bytes; /* sum of their bytes; 0: no limit */
+    enum cohort_full when_full;
+    int no_inline; /* nonzero: callbacks never run inside a submit (for submitters that hold a lock which the callbacks take) */
+};
+
+struct cohort_shell_stats {
+    size_t struct_size;
+    uint64_t submitted, delivered, ran_inline, handovers, waits, failed, batches;
+    double job_ns;
+};
+
+/* Errors: -EINVAL (window out of range), -ENOMEM. */
+COHORT_API int cohort_shell_alloc(cohort_padata *p, const struct cohort_shell_options *options, cohort_shell **out);
+/* Waits for the jobs in flight. NULL is allowed. Not from a callback of this shell. */
+COHORT_API void cohort_shell_free(cohort_shell *s);
+
+/* parallel(arg) runs on any worker; when it has returned, serial(arg, 0) runs after serial() of every job submitted earlier has returned. serial's
+ * second argument is 0, or -ECANCELED where parallel() was not run because of cohort_shell_cancel. Any thread, also from callbacks.
+ * Errors: -EAGAIN (the window is full, COHORT_FULL_EAGAIN; nothing changed), -ENOMEM. Cost: one allocation beside do_parallel. */
+COHORT_API int cohort_shell_submit(cohort_shell *s, void (*parallel)(void *arg), void (*serial)(void *arg, int info), void *arg);
+
+/* The form with all that a job can have. parallel() gets the job, and someone must call cohort_job_done(job, info) once: parallel() itself, or any
+ * thread at any later time. */
+struct cohort_job_options {
+    size_t struct_size;
+    void (*parallel)(cohort_job *job, void *arg);
+    void (*serial)(void *arg, int info);
+    void *arg;
+    int on_cpu;     /* nonzero: serial() shall run on cb_cpu */
+    int cb_cpu;     /* a CPU outside the serial mask is replaced by the (cb_cpu % weight)-th of the mask, as the kernel does */
+    uint32_t bytes; /* what counts against window_bytes */
+};
+/* Errors: as cohort_shell_submit; -EINVAL (a callback is missing, cb_cpu beyond the machine). */
+COHORT_API int cohort_shell_submit_job(cohort_shell *s, const struct cohort_job_options *job);
+/* Kernel: padata_do_serial. `info` reaches serial(). The job is gone after the call; it never waits for other jobs. */
+COHORT_API void cohort_job_done(cohort_job *job, int info);
+
+/* Waits until every job submitted before is through serial(). Not from a callback of this shell. */
+COHORT_API int cohort_shell_drain(cohort_shell *s);
+/* Jobs not yet started are delivered, in order, with info -ECANCELED and without parallel(). */
+COHORT_API void cohort_shell_cancel(cohort_shell *s);
+/* Errors: -EINVAL (struct_size). */
+COHORT_API int cohort_shell_stats_get(cohort_shell *s, struct cohort_shell_stats *out);
+
+/* --- multithreaded jobs ------------------------------------------------------------------------------------------------------------------- */
+
+struct cohort_mt_job {
+    size_t struct_size;
+    int (*run)(void *arg, size_t begin, size_t end);   /* 0, or an errno (of either sign) that stops the job; from several threads at once */
+    void (*undo)(void *arg, size_t begin, size_t end); /* may be NULL; after an error, for each range that was finished */
+    void *arg;
+    size_t start, size; /* units */
+    size_t align, min_chunk, max_chunk;
+    int max_threads; /* 0: as many as the parallel mask has CPUs */
+    int numa_aware;
+};
+/* Kernel: padata_do_multithreaded. Returns when no thread works on the job any more. Errors: what run() returned first, negative; -EOVERFLOW
+ * (start + size), -EINVAL (no run, max_threads < 0). */
+COHORT_API int cohort_padata_do_multithreaded(cohort_padata *p, const struct cohort_mt_job *job);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
