@@ -9,7 +9,8 @@ set(COHORT_PRIVATE_FLAGS -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wundef $<$<B
   # gcc 12 warns wrongly about "literal" + std::string (gcc bug 105651).
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 if(COHORT_SANITIZE)
-  add_compile_options(-fsanitize=${COHORT_SANITIZE} -fno-omit-frame-pointer -g)
+  # gcc 12 folds alike functions of types of different size and then warns about array bounds, with the sanitizers only.
+  add_compile_options(-fsanitize=${COHORT_SANITIZE} -fno-omit-frame-pointer -g $<$<CXX_COMPILER_ID:GNU>:-fno-ipa-icf>)
   add_link_options(-fsanitize=${COHORT_SANITIZE})
 endif()
 

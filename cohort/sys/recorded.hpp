@@ -20,7 +20,7 @@ namespace cohort::sys {
 
 /// It has no pipes and runs no processes: those calls answer ENOSYS. Permissions are not modelled, save read-only paths.
 /// Synchronization: any thread may call anything.
-class recorded final : public os {
+class recorded : public os {
 public:
     recorded();
     ~recorded() override;

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Where the kernel keeps what the rooms read through sys::os. Only these names lead outside.
+///
+///     sys::read_line(os, sys::paths::cpu + "/online");        // "0-3"
+#pragma once
+
+#include <string>
+
+namespace cohort::sys::paths {
+
+inline const std::string cpu = "/sys/devices/system/cpu";
+inline const std::string node = "/sys/devices/system/node";
+inline const std::string meminfo = "/proc/meminfo";
+inline const std::string self_cgroup = "/proc/self/cgroup";
+inline const std::string self_mountinfo = "/proc/self/mountinfo";
+
+}  // namespace cohort::sys::paths
