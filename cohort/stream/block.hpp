@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Bytes on their way through a stream: a buffer that keeps its memory, and the free lists that buffers and codec contexts come from.
+///
+///     buffer_pool pool{64 << 20};                 // keeps idle buffers while all buffers together are under 64 MiB
+///     buffer b = pool.take(4 << 20);              // capacity at least 4 MiB, size 0
+///     b.append(bytes); use(b.view());
+///     pool.give(std::move(b));                    // its pages stay mapped for the next block
+///
+/// Kernel: mempool and the per-CPU page lists serve the same end; a fresh page costs a fault, a used one does not.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace cohort::stream {
+
+using byte_view = std::span<const std::uint8_t>;
+
+/// Contiguous memory with a size and a capacity; never initialised, so that pages nobody writes are never touched. A resource: move-only.
+class buffer {
+public:
+    buffer() = default;
+    /// Throws std::bad_alloc.
+    explicit buffer(std::size_t capacity) : memory_(allocate(capacity)), capacity_(capacity) {}
+    buffer(buffer&& b) noexcept : memory_(std::move(b.memory_)), size_(std::exchange(b.size_, 0)), capacity_(std::exchange(b.capacity_, 0)) {}
+    buffer& operator=(buffer&& b) noexcept {
+        memory_ = std::move(b.memory_);
+        size_ = std::exchange(b.size_, 0);
+        capacity_ = std::exchange(b.capacity_, 0);
+        return *this;
+    }
+
+    std::uint8_t* data() { return memory_.get(); }
+    const std::uint8_t* data() const { return memory_.get(); }
+    std::size_t size() const { return size_; }
+    std::size_t capacity() const { return capacity_; }
+    std::size_t room() const { return capacity_ - size_; }
+    byte_view view() const { return {memory_.get(), size_}; }
+    /// What may still be written, behind the content.
+    std::span<std::uint8_t> tail() { return {memory_.get() + size_, room()}; }
+    /// n <= capacity(); what lies between the old and the new size has been written by the caller.
+    void resize(std::size_t n) { size_ = n; }
+    void clear() { size_ = 0; }
+    /// n bytes must fit into room().
+    void append(byte_view bytes) {
+        if (bytes.empty()) return;
+        std::memcpy(memory_.get() + size_, bytes.data(), bytes.size());
+        size_ += bytes.size();
+    }
+    /// Grows the capacity, keeping the content. Throws std::bad_alloc.
+    void reserve(std::size_t capacity) {
+        if (capacity <= capacity_) return;
+        buffer bigger(capacity);
+        bigger.append(view());
+        *this = std::move(bigger);
+    }
+
+private:
+    struct release {
+        void operator()(std::uint8_t* p) const { ::operator delete(p, std::align_val_t{4096}); }
+    };
+    static std::unique_ptr<std::uint8_t, release> allocate(std::size_t n) {
+        return std::unique_ptr<std::uint8_t, release>(static_cast<std::uint8_t*>(::operator new(n ? n : 1, std::align_val_t{4096})));
+    }
+
+    std::unique_ptr<std::uint8_t, release> memory_;
+    std::size_t size_ = 0, capacity_ = 0;
+};
+
+/// Idle buffers. Synchronization: every member may be called by any thread.
+class buffer_pool {
+public:
+    /// limit: of bytes in use and idle together; a buffer in use is never refused, but idle ones go first.
+    explicit buffer_pool(std::size_t limit) : limit_(limit) {}
+    /// The smallest idle buffer that is large enough but not four times too large, or a new one. Size 0. Throws std::bad_alloc.
+    buffer take(std::size_t capacity);
+    void give(buffer&& b);
+
+private:
+    void drop_idle(std::vector<buffer>& dropped);
+
+    const std::size_t limit_;      // [const after init]
+    std::mutex lock_;
+    std::vector<buffer> idle_;     // [guarded: lock_]
+    std::size_t held_ = 0;         // [guarded: lock_] capacities of idle buffers and of those taken
+};
+
+/// Idle contexts of one kind (compressors, decoders): as many come to exist as jobs run at once, and each keeps its tables.
+/// Synchronization: as buffer_pool.
+template <class T>
+class free_list {
+public:
+    /// An idle one, or null: then the caller makes a new one and gives that back.
+    std::unique_ptr<T> take() {
+        std::scoped_lock hold(lock_);
+        if (idle_.empty()) return nullptr;
+        auto one = std::move(idle_.back());
+        idle_.pop_back();
+        return one;
+    }
+    void give(std::unique_ptr<T> one) {
+        std::scoped_lock hold(lock_);
+        idle_.push_back(std::move(one));
+    }
+
+private:
+    std::mutex lock_;
+    std::vector<std::unique_ptr<T>> idle_;  // [guarded: lock_]; the last given is the first taken: its tables are warm
+};
+
+}  // namespace cohort::stream

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cohort/stream/detail/ordered_run.hpp>
+
+#include <algorithm>
+#include <ctime>
+
+namespace cohort::stream {
+
+std::uint64_t usual_memory(int workers, std::uint64_t bytes_per_block) {
+    // Two blocks a worker: one being worked on, one that waits for its turn to be written, or for a worker.
+    return std::max<std::uint64_t>(128u << 20, 2 * static_cast<std::uint64_t>(workers) * bytes_per_block);
+}
+
+namespace detail {
+
+namespace {
+
+constexpr std::uint64_t progress_ns = 100'000'000;
+
+double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+}  // namespace
+
+void piece::parallel() {
+    if (!run.failed_.load(std::memory_order_relaxed)) {
+        try {
+            worked = work();
+        } catch (const std::bad_alloc&) {
+            worked = fail(ENOMEM, run.in().name(), "work on a block", "no memory");
+        }
+        // The reader may stop; pieces before this one still go their way.
+        if (!worked) run.doomed_.store(true, std::memory_order_relaxed);
+    }
+    padata::do_serial(*this);
+}
+
+void piece::serial() {
+    std::unique_ptr<piece> self(this);
+    run.deliver(*this);
+}
+
+result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& options, sys::os& system, const run_shape& shape) {
+    std::unique_ptr<ordered_run> r(new ordered_run(options, system));
+    auto stop = stop_flag::create(system);
+    if (!stop) return std::unexpected(stop.error());
+    r->stop_ = std::move(*stop);
+    auto in = source::open(options, system);
+    if (!in) return std::unexpected(in.error());
+    r->in_ = std::move(*in);
+    auto out = sink::open(options, system);
+    if (!out) return std::unexpected(out.error());
+    r->sink_.emplace(std::move(*out));
+
+    auto inst = padata::instance::create({.name = "pipe", .parallel = options.cpus, .serial = options.serial_cpus, .max_workers = options.workers, .gate = options.gate});
+    if (!inst) return std::unexpected(inst.error());
+    r->instance_ = std::move(*inst);
+    int workers = r->instance_->usable_mask(padata::mask_kind::parallel).weight();
+    if (options.workers > 0) workers = std::min(workers, options.workers);
+    r->workers_ = workers;
+    r->block_bytes_ = shape.block_bytes;
+    r->memory_ = options.memory ? options.memory : usual_memory(workers, shape.piece_bytes);
+    r->buffers_ = std::make_unique<buffer_pool>(r->memory_);
+
+    // A job may start and end long before its turn, so the window is in bytes; its count only has to be out of the way.
+    const std::uint64_t jobs = std::clamp<std::uint64_t>(r->memory_ / std::max<std::uint64_t>(shape.piece_bytes, 1) * 4, 64, 1u << 16);
+    auto shell = padata::shell::create(*r->instance_, {.window = static_cast<std::uint32_t>(jobs), .window_bytes = r->memory_,
+                                                       .when_full = padata::full_policy::block, .inline_jobs = false});
+    if (!shell) return std::unexpected(shell.error());
+    r->shell_.emplace(std::move(*shell));
+    r->started_ = system.now();
+    r->cpu_started_ = cpu_seconds();
+    ordered_run* self = r.get();
+    r->on_stop_.emplace(options.stop, [self] { self->fail_with({ECANCELED, self->in_.name(), "pipe", "stopped"}); });
+    return r;
+}
+
+ordered_run::~ordered_run() {
+    on_stop_.reset();
+    if (shell_) {
+        fail_with({ECANCELED, in_.name(), "pipe", "given up"});
+        (void)shell_->drain();
+        shell_.reset();
+    }
+}
+
+bool ordered_run::submit(std::unique_ptr<piece> p, std::uint64_t bytes) {
+    if (doomed()) return false;
+    p->bytes = static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, ~std::uint32_t{0}));
+    p->offset = read_;
+    read_ += p->length;
+    if (auto r = shell_->do_parallel(*p); !r) {
+        fail_with(r.error());
+        return false;
+    }
+    (void)p.release();  // serial() frees it
+    ++submitted_;
+    return true;
+}
+
+void ordered_run::fail_with(error e) {
+    {
+        std::scoped_lock hold(lock_);
+        if (failure_) return;
+        failure_ = std::move(e);
+        failed_.store(true, std::memory_order_relaxed);
+        doomed_.store(true, std::memory_order_relaxed);
+    }
+    turn_.notify_all();
+    stop_->raise();
+    shell_->cancel();
+}
+
+bool ordered_run::wait_for_turn(std::uint64_t seq) {
+    std::unique_lock hold(lock_);
+    turn_.wait(hold, [&] { return failure_ || delivered_ == seq; });
+    return !failure_;
+}
+
+result<void> ordered_run::outcome(piece& p) {
+    if (p.seq() != delivered_ || p.offset != done_in_) return fail(EIO, in_.name(), "keep the order", "a block came out of its turn");
+    if (p.error()) std::rethrow_exception(p.error());
+    if (!p.worked) return p.worked;
+    return p.emit();
+}
+
+/// On the serial side: one piece at a time, in order.
+void ordered_run::deliver(piece& p) {
+    if (!failed_.load(std::memory_order_relaxed)) {
+        result<void> done;
+        try {
+            done = outcome(p);
+        } catch (const std::bad_alloc&) {
+            done = fail(ENOMEM, in_.name(), "write a block", "no memory");
+        } catch (const std::exception& e) {
+            done = fail(EIO, in_.name(), "work on a block", e.what());
+        }
+        if (!done) fail_with(std::move(done.error()));
+    }
+    done_in_ += p.length;
+    {
+        std::scoped_lock hold(lock_);
+        ++delivered_;
+    }
+    turn_.notify_all();
+    if (options_.progress) show_progress();
+}
+
+void ordered_run::show_progress() {
+    const std::uint64_t now = os_.now();
+    if (now - shown_at_ < progress_ns && shown_at_) return;
+    shown_at_ = now;
+    options_.progress({.bytes_in = done_in_, .bytes_out = sink_->written(), .bytes_total = in_.size()});
+}
+
+void ordered_run::note(const std::string& text) {
+    std::scoped_lock hold(note_lock_);
+    if (options_.note) options_.note(text);
+}
+
+result<pipe_report> ordered_run::finish(const std::function<result<void>()>& last) {
+    auto drained = shell_->drain();
+    on_stop_.reset();  // after this the run can no longer be stopped: it ends as it stands
+    if (!drained) fail_with(drained.error());
+    {
+        std::scoped_lock hold(lock_);
+        if (failure_) return std::unexpected(*failure_);
+    }
+    if (delivered_ != submitted_) return fail(EIO, in_.name(), "keep the order", "a block was lost");
+    if (last) {
+        if (auto r = last(); !r) return std::unexpected(r.error());
+    }
+    const std::uint64_t written = sink_->written();
+    if (auto r = sink_->commit(); !r) return std::unexpected(r.error());
+    pipe_report out;
+    out.bytes_in = done_in_;
+    out.bytes_out = written;
+    out.blocks = out.ordered = delivered_;
+    out.serial_blocks = serial_blocks_;
+    out.unread_blocks = unread_blocks_;
+    out.workers = workers_;
+    out.seconds = static_cast<double>(os_.now() - started_) / 1e9;
+    out.cpu_seconds = cpu_seconds() - cpu_started_;
+    out.child_cpu_seconds = static_cast<double>(child_ns_) / 1e9;
+    out.block_bytes = block_bytes_;
+    out.memory = memory_;
+    out.input = in_.name();
+    out.output = sink_->name();
+    if (options_.progress) options_.progress({.bytes_in = done_in_, .bytes_out = written, .bytes_total = in_.size()});
+    return out;
+}
+
+}  // namespace detail
+}  // namespace cohort::stream
