@@ -8,14 +8,26 @@
 #pragma once
 
 #include <sched.h>
+#if __has_include(<sys/rseq.h>)
+#include <sys/rseq.h>
+#endif
 
 #include <cohort/base/cpumask.hpp>
 #include <cohort/base/error.hpp>
 
 namespace cohort::sys {
 
-/// The CPU the caller runs on; may be old by the time it is used. About 2 ns where rseq is registered.
-inline int current_cpu() noexcept { return ::sched_getcpu(); }
+/// The CPU the caller runs on; may be old by the time it is used. One load where glibc (2.35 or newer) registered rseq, else getcpu(2).
+inline int current_cpu() noexcept {
+#if defined(RSEQ_SIG)
+    if (__rseq_size != 0) {
+        auto* area = reinterpret_cast<const volatile struct rseq*>(static_cast<char*>(__builtin_thread_pointer()) + __rseq_offset);
+        int cpu = static_cast<int>(area->cpu_id);
+        if (cpu >= 0) return cpu;
+    }
+#endif
+    return ::sched_getcpu();
+}
 
 /// Lets a sibling hyperthread run; for spin loops.
 inline void cpu_relax() noexcept {
@@ -33,6 +45,8 @@ inline void yield_thread() noexcept { ::sched_yield(); }
 result<void> pin_thread(const cpumask& cpus);
 /// The CPUs the calling thread may run on.
 result<cpumask> thread_affinity();
+/// CPU numbers of this machine are below it (the highest possible CPU plus one); at least 1.
+int possible_cpus() noexcept;
 /// Shown by ps and gdb; cut to 15 bytes.
 void name_thread(const char* name) noexcept;
 

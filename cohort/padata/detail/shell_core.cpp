@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Entering and waiting. Running and draining: drain.cpp.
+#include <cohort/padata/detail/shell_core.hpp>
+
+#include <algorithm>
+#include <mutex>
+
+#include <cohort/base/check.hpp>
+#include <cohort/sys/futex.hpp>
+#include <cohort/sys/thread.hpp>
+#include <cohort/sys/ticks.hpp>
+
+namespace cohort::padata::detail {
+
+namespace {
+/// A counter that one thread at a time writes: no locked instruction.
+void bump(std::atomic<std::uint64_t>& counter) { counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
+}  // namespace
+
+shell_core::shell_core(instance::impl& inst, const shell_options& options)
+    : inst_(inst), options_(options), ring_(options.window) {
+    inst_.shells.fetch_add(1, std::memory_order_relaxed);
+}
+
+shell_core::~shell_core() {
+    COHORT_CHECK(!frame::inside(this), "a shell is destroyed from one of its own callbacks");
+    (void)drain();
+    for (int i = 0;; ++i) {  // the last drainer may still be on its way out
+        {
+            std::lock_guard hold(ring_);
+            if (ring_.at_home()) break;
+        }
+        if (i < 64) sys::cpu_relax();
+        else sys::yield_thread();
+    }
+    inst_.workers().retire(*this);
+    inst_.shells.fetch_sub(1, std::memory_order_relaxed);
+}
+
+// ---- entering
+
+/// The kernel's rule: a CPU outside the usable serial mask is replaced by the (cpu mod weight)-th of the mask.
+int shell_core::valid_cb_cpu(int asked) const {
+    if (inst_.usable(mask_kind::serial).test(asked)) return asked;
+    cpumask mask = inst_.usable(mask_kind::serial).load();
+    return mask.empty() ? any_cpu : mask.nth(asked % mask.weight());
+}
+
+result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
+    if (cb_cpu != any_cpu) [[unlikely]] {
+        if (cb_cpu < 0 || cb_cpu >= inst_.possible_cpus()) {
+            return fail(EINVAL, inst_.object(), "do_parallel with cb_cpu " + std::to_string(cb_cpu),
+                        "the machine has cpus 0-" + std::to_string(inst_.possible_cpus() - 1));
+        }
+        cb_cpu = valid_cb_cpu(cb_cpu);
+    }
+    job_access::shell(j) = this;
+    job_access::cb_cpu(j) = cb_cpu;
+    j.info = 0;
+    if (job_access::error(j)) job_access::error(j) = nullptr;
+
+    if (inline_now_.load(std::memory_order_relaxed) && cb_cpu == any_cpu && try_inline(j)) return {};
+    for (;;) {
+        std::uint64_t target;
+        {
+            std::lock_guard hold(ring_);
+            if (has_room(j)) {
+                enter_locked(j);
+                break;
+            }
+            if (frame::inside(this)) {
+                keep_late_locked(j);
+                return {};
+            }
+            target = room_target();
+        }
+        if (options_.when_full == full_policy::eagain) {
+            return fail(EAGAIN, inst_.object(), "do_parallel", "the window of " + std::to_string(ring_.window()) + " jobs is full");
+        }
+        waits_.fetch_add(1, std::memory_order_relaxed);
+        // A worker that waited would be missing as a worker: it always helps.
+        wait_for_head(target, options_.when_full == full_policy::help || inst_.workers().on_worker());
+    }
+    inst_.workers().publish(*this, lendable_cpu());
+    return {};
+}
+
+/// The CPU on which this submitter will help when the window is full; -1: it will not.
+int shell_core::lendable_cpu() const {
+    if (options_.when_full != full_policy::help) return -1;
+    int cpu = sys::current_cpu();
+    if (!inst_.usable(mask_kind::parallel).test(cpu)) return -1;
+    work::gate* gate = inst_.workers().around();
+    return gate && !gate->admits_inline(cpu) ? -1 : cpu;
+}
+
+bool shell_core::has_room(const job& j) const {
+    if (late_head_ || ring_.full()) return false;
+    if (options_.window_bytes == 0) return true;
+    // acquire: pairs with the drainer's release; an old value only makes us wait for the next head.
+    std::uint64_t in_flight = bytes_in_ - bytes_out_.load(std::memory_order_acquire);
+    return in_flight == 0 || in_flight + j.bytes <= options_.window_bytes;
+}
+
+void shell_core::enter_locked(job& j) {
+    job_access::seq(j) = ring_.tail();
+    bytes_in_ += j.bytes;
+    ring_.enter(&j);  // from here on the job may be gone
+}
+
+/// Runs a job that is cheaper than a hand-over in the submitter, when everything before it has been delivered.
+bool shell_core::try_inline(job& j) {
+    if (frame::top) return false;  // inside a callback: no recursion
+    int cpu = sys::current_cpu();
+    if (!inst_.usable(mask_kind::parallel).test(cpu) || !inst_.usable(mask_kind::serial).test(cpu)) return false;
+    work::gate* gate = inst_.workers().around();
+    if (gate && !gate->admits_inline(cpu)) return false;
+    std::uint64_t seq;
+    {
+        std::lock_guard hold(ring_);
+        if (!ring_.at_home() || late_head_) return false;
+        seq = ring_.tail();
+        job_access::seq(j) = seq;
+        bytes_in_ += j.bytes;
+        ring_.enter_with_turn(&j);
+    }
+    bump(inlined_);
+    work::context ctx{&inst_.workers(), nullptr, cpu};
+    run_of_jobs r{seq, 1};
+    {
+        frame f(this);
+        // Every 16th job is timed: a reading costs about as much as the rest of this path.
+        bool timed = (++inline_sampler_ & 15) == 0;
+        std::uint64_t begin = timed ? sys::ticks() : 0;
+        run_parallel(j, f, cpu);
+        if (timed) learn(static_cast<double>(sys::ticks() - begin) * sys::ns_per_tick(), 4);
+        if (f.done) {
+            std::uint32_t size = j.bytes;
+            run_serial(j);
+            bytes_out_.store(bytes_out_.load(std::memory_order_relaxed) + size, std::memory_order_release);
+        } else {
+            r.count = 0;  // it will be finished later: the turn waits in its slot
+        }
+    }
+    if (r.count) ring_.leave_inline(seq);
+    if (settle(r.end(), r)) drain_from(ctx, r);
+    return true;
+}
+
+void shell_core::keep_late_locked(job& j) {
+    job_access::next(j) = nullptr;
+    (late_head_ ? job_access::next(*late_tail_) : late_head_) = &j;
+    late_tail_ = &j;
+    ++late_count_;
+    any_late_.store(true, std::memory_order_relaxed);
+}
+
+/// Moves jobs that were kept into the ring. Returns whether any moved.
+bool shell_core::take_late_locked() {
+    bool moved = false;
+    while (late_head_ && !ring_.full()) {
+        job* j = late_head_;
+        late_head_ = job_access::next(*j);
+        --late_count_;
+        enter_locked(*j);
+        moved = true;
+    }
+    if (!late_head_) any_late_.store(false, std::memory_order_relaxed);
+    return moved;
+}
+
+void shell_core::refill() {
+    bool moved;
+    {
+        std::lock_guard hold(ring_);
+        moved = take_late_locked();
+    }
+    if (moved) inst_.workers().publish(*this);
+}
+
+// ---- waiting
+
+/// With the ring lock: the head at which a submitter should look again. Half a window at once, so that it is not woken for each job.
+std::uint64_t shell_core::room_target() const {
+    std::uint64_t tail = ring_.tail(), head = ring_.head();
+    if (late_head_ || !ring_.full()) return head + 1;  // held up by bytes or by kept jobs
+    return std::max(head + 1, tail - ring_.window() / 2);
+}
+
+bool shell_core::help_once() {
+    int cpu = sys::current_cpu();
+    if (!inst_.usable(mask_kind::parallel).test(cpu)) return false;
+    work::gate* gate = inst_.workers().around();
+    if (gate && !gate->admits_inline(cpu)) return false;
+    inst_.workers().lend(cpu);
+    work::context ctx{&inst_.workers(), nullptr, cpu, true};
+    return run(ctx);
+}
+
+void shell_core::wait_for_head(std::uint64_t target, bool help) {
+    while (ring_.head() < target) {
+        if (help && help_once()) continue;
+        bool reached = false;
+        for (int i = 0; i < 256 && !reached; ++i) {
+            reached = ring_.head() >= target;
+            sys::cpu_relax();
+        }
+        if (reached) return;
+        std::uint32_t seen = room_.load(std::memory_order_seq_cst);
+        std::uint64_t now = wake_at_.load(std::memory_order_seq_cst);
+        while (target < now && !wake_at_.compare_exchange_weak(now, target, std::memory_order_seq_cst)) {
+        }
+        // seq_cst: after wake_at_. Pairs with leave() and the look in wake_waiters().
+        if (ring_.head_seq_cst() >= target) return;
+        sys::futex_wait(room_, seen);
+    }
+}
+
+/// By the holder of the turn, after the head moved.
+void shell_core::wake_waiters() {
+    if (ring_.head() < wake_at_.load(std::memory_order_seq_cst)) return;
+    wake_at_.store(none, std::memory_order_seq_cst);
+    room_.fetch_add(1, std::memory_order_seq_cst);
+    sys::futex_wake(room_, std::numeric_limits<int>::max());
+}
+
+result<void> shell_core::drain() {
+    COHORT_CHECK(!frame::inside(this), "drain() is called from a callback of the same shell");
+    std::uint64_t target;
+    {
+        std::lock_guard hold(ring_);
+        target = ring_.tail() + late_count_;
+    }
+    wait_for_head(target, options_.when_full == full_policy::help || inst_.workers().on_worker());
+    sys::spin_guard hold(exception_lock_);
+    if (first_exception_) return fail(EIO, inst_.object(), "drain", "a serial() threw an exception");
+    return {};
+}
+
+std::exception_ptr shell_core::exception() {
+    sys::spin_guard hold(exception_lock_);
+    return first_exception_;
+}
+
+void shell_core::cancel() {
+    std::lock_guard hold(ring_);
+    cancel_before_.store(ring_.tail() + late_count_, std::memory_order_relaxed);
+}
+
+shell_stats shell_core::stats() const {
+    shell_stats s;
+    s.delivered = ring_.head();
+    s.submitted = ring_.tail();
+    s.ran_inline = inlined_.load(std::memory_order_relaxed);
+    s.handovers = handovers_.load(std::memory_order_relaxed);
+    s.waits = waits_.load(std::memory_order_relaxed);
+    s.failed = failed_.load(std::memory_order_relaxed);
+    s.batches = batches_.load(std::memory_order_relaxed);
+    s.job_ns = job_ns_.load(std::memory_order_relaxed);
+    return s;
+}
+
+}  // namespace cohort::padata::detail

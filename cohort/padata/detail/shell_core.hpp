@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The engine of one stream: entering, running batches, draining in order. The order itself is the turnstile's.
+#pragma once
+
+#include <atomic>
+#include <limits>
+
+#include <cohort/padata/detail/instance_impl.hpp>
+#include <cohort/padata/detail/turnstile.hpp>
+#include <cohort/padata/shell.hpp>
+#include <cohort/work/runnable.hpp>
+
+namespace cohort::padata::detail {
+
+/// Reaches the private parts of a job; one place, so that job's header shows users nothing of the engine.
+struct job_access {
+    static shell_core*& shell(job& j) { return j.shell_; }
+    static std::uint64_t& seq(job& j) { return j.seq_; }
+    static job*& next(job& j) { return j.next_; }
+    static std::exception_ptr& error(job& j) { return j.error_; }
+    static int& cb_cpu(job& j) { return j.cb_cpu_; }
+};
+
+/// The callbacks that this thread is inside of, innermost first. On the stack.
+struct frame {
+    explicit frame(shell_core* s) : shell(s), outer(top) { top = this; }
+    ~frame() { top = outer; }
+    frame(const frame&) = delete;
+    frame& operator=(const frame&) = delete;
+    static bool inside(const shell_core* s) {
+        for (const frame* f = top; f; f = f->outer) {
+            if (f->shell == s) return true;
+        }
+        return false;
+    }
+
+    static inline constinit thread_local frame* top = nullptr;
+    shell_core* shell;
+    job* current = nullptr;  // whose parallel() runs
+    bool done = false;       // do_serial(current) was called in it, on this thread
+    frame* outer;
+};
+
+/// Synchronization: the ring's lock guards entering (late_*, bytes_in_). Whoever has the turn owns turn_*, bytes_out_ and first_exception_ until it passes the turn on.
+/// Between pass and next use nothing of the shell is touched: the owner may have destroyed it.
+class shell_core final : public work::runnable, public work::mail {
+public:
+    shell_core(instance::impl& inst, const shell_options& options);
+    ~shell_core();
+
+    result<void> do_parallel(job& j, int& cb_cpu);
+    /// do_serial of a job whose parallel() is not running on this thread.
+    void complete(job& j);
+    result<void> drain();
+    std::exception_ptr exception();
+    void cancel();
+    shell_stats stats() const;
+    std::uint64_t cancelled_before() const { return cancel_before_.load(std::memory_order_relaxed); }
+
+private:
+    static constexpr std::uint32_t most_in_batch = 32;
+    static constexpr std::uint32_t batch_ns = 8'000;      // a batch should take about so long
+    static constexpr std::uint32_t inline_below_ns = 250; // cheaper than a hand-over to another CPU (measured 120-280 ns)
+    static constexpr std::uint32_t inline_above_ns = 400; // and no longer inline from here on
+    static constexpr std::uint32_t drain_batch = 64;               // completions before the turn is handed on
+
+    // work::runnable, work::mail
+    bool run(work::context& ctx) override;
+    bool ready() const noexcept override { return ring_.ready(); }
+    void deliver(work::context& ctx) override;
+
+    // entering
+    int valid_cb_cpu(int asked) const;
+    bool has_room(const job& j) const;
+    void enter_locked(job& j);
+    bool try_inline(job& j);
+    void keep_late_locked(job& j);
+    bool take_late_locked();
+    void refill();
+    std::uint64_t room_target() const;
+    void wait_for_head(std::uint64_t target, bool help);
+    bool help_once();
+    int lendable_cpu() const;
+
+    // running
+    void run_batch(work::context& ctx, run_of_jobs r);
+    void run_parallel(job& j, frame& f, int cpu);
+    void learn(double ns_per_job, std::uint32_t jobs);
+
+    // draining
+    void drain_from(work::context& ctx, run_of_jobs r, bool anywhere = false);
+    bool run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& budget, bool anywhere);
+    void run_serial(job& j);
+    bool serial_here(const job& j, const work::context& ctx) const;
+    void hand_over(run_of_jobs rest, int cpu);
+    void wake_waiters();
+    bool settle(std::uint64_t at, run_of_jobs& r);
+
+    instance::impl& inst_;                             // [const after init]
+    const shell_options options_;                      // [const after init]
+    turnstile<job> ring_;
+
+    // entering
+    job* late_head_ = nullptr;                         // [guarded: ring lock] jobs submitted from callbacks beyond the window
+    job* late_tail_ = nullptr;                         // [guarded: ring lock]
+    std::uint64_t late_count_ = 0;                     // [guarded: ring lock]
+    std::uint64_t bytes_in_ = 0;                       // [guarded: ring lock]
+    std::atomic<bool> any_late_{false};                // [atomic: hint for the drainer; settled under the ring lock]
+    std::atomic<bool> inline_now_{false};              // [atomic: relaxed; learn() decides]
+    std::uint32_t inline_sampler_ = 0;                 // [owner: the turn, in try_inline]
+    std::atomic<std::uint64_t> cancel_before_{0};      // [atomic: jobs with a smaller seq are cancelled; orders nothing]
+    std::atomic<std::uint32_t> job_ns_{0};             // [atomic: relaxed; moving average, 0 = not known]
+
+    // draining
+    alignas(64) run_of_jobs turn_{};                   // [owner: the turn] what is left to drain while the turn is in the mail
+    std::atomic<std::uint64_t> bytes_out_{0};          // [atomic: the turn writes, submitters read under the ring lock]
+    std::atomic<std::uint64_t> wake_at_{none};         // [atomic, seq_cst: smallest head that a waiter waits for]
+    std::atomic<std::uint32_t> room_{0};               // [atomic: futex word of the waiters]
+    std::exception_ptr first_exception_;               // [guarded: exception_lock_]
+    mutable sys::spinlock exception_lock_;
+
+    // [stats: relaxed; written by the turn, save waits_ and batches_]
+    std::atomic<std::uint64_t> inlined_{0}, handovers_{0}, failed_{0}, waits_{0}, batches_{0};
+
+    static constexpr std::uint64_t none = std::numeric_limits<std::uint64_t>::max();
+};
+
+// Both are on the path of a job that runs inline, a few nanoseconds in all: here, so that they are inlined.
+
+inline void shell_core::run_parallel(job& j, frame& f, int cpu) {
+    f.current = &j;
+    if (job_access::seq(j) < cancel_before_.load(std::memory_order_relaxed)) [[unlikely]] {
+        j.info = -ECANCELED;
+        f.done = true;
+        return;
+    }
+    work::gate* gate = inst_.workers().around();
+    if (gate) gate->enter(cpu);
+    try {
+        j.parallel();
+    } catch (...) {
+        job_access::error(j) = std::current_exception();
+        j.info = -EIO;
+        f.done = true;
+    }
+    if (gate) gate->leave(cpu);
+    f.current = nullptr;
+}
+
+inline void shell_core::run_serial(job& j) {
+    if (j.info != 0) [[unlikely]] failed_.store(failed_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    try {
+        j.serial();  // the job is gone
+    } catch (...) {
+        sys::spin_guard hold(exception_lock_);
+        if (!first_exception_) first_exception_ = std::current_exception();
+    }
+}
+
+}  // namespace cohort::padata::detail

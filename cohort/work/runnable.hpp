@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What workers run.
+///
+///     struct greetings : work::runnable {
+///         bool run(work::context& ctx) override {
+///             int n = left.fetch_sub(1);               // claim
+///             if (n <= 0) return false;
+///             ctx.found(n > 1);                        // "there is more": others may be woken
+///             std::puts("hello");
+///             return true;
+///         }
+///         bool ready() const noexcept override { return left.load() > 0; }
+///         std::atomic<int> left{3};
+///     };
+///
+/// Kernel: struct work_struct and the pool that runs it; a runnable is a source of many items.
+#pragma once
+
+#include <atomic>
+
+namespace cohort::work {
+
+class worker_set;
+struct worker;
+
+/// Where and for whom a batch runs. Lives on the stack of the thread that runs it.
+struct context {
+    worker_set* set = nullptr;
+    worker* own = nullptr;  ///< null for a lent thread (poll, a helping submitter)
+    int cpu = 0;            ///< the CPU it runs on
+    bool helping = false;   ///< a lent thread that waits for this work anyway
+
+    /// Called by run() after it has claimed something and before it starts on it.
+    void found(bool more_left);
+};
+
+/// A source of work. Synchronization: run() by any number of workers at once; ready() also under the set's lock, so it takes none.
+class runnable {
+public:
+    runnable() = default;
+    runnable(const runnable&) = delete;
+    runnable& operator=(const runnable&) = delete;
+
+    /// worker_set::retire must have returned (or it was never published).
+    virtual ~runnable() = default;
+
+private:
+    friend class worker_set;
+    /// Claims and runs one bounded batch. False: there was nothing to claim.
+    virtual bool run(context& ctx) = 0;
+    /// Is there something to claim? Loads that decide it are seq_cst (see the set's protocol).
+    virtual bool ready() const noexcept = 0;
+
+    std::atomic<bool> listed_{false};    // [guarded for writing: set's lock_; read by publishers, seq_cst]
+    std::atomic<bool> retiring_{false};  // [atomic: retire() sets it, workers then let go]
+    std::atomic<int> users_{0};          // [atomic: workers that hold it as their current one]
+    runnable* prev_ = nullptr;           // [guarded: set's lock_]
+    runnable* next_ = nullptr;           // [guarded: set's lock_]
+};
+
+/// Work for one CPU. At most once in a mailbox at a time.
+class mail {
+public:
+    mail() = default;
+    mail(const mail&) = delete;
+    mail& operator=(const mail&) = delete;
+
+    virtual ~mail() = default;
+
+private:
+    friend class worker_set;
+    /// Runs on the worker of the CPU it was posted to (or a lent thread where that CPU has no worker). May free this object.
+    virtual void deliver(context& ctx) = 0;
+    mail* next_mail_ = nullptr;  // [guarded: the mailbox's lock]
+};
+
+}  // namespace cohort::work

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+/// A set of worker threads, one per CPU of a mask; see README.md for the protocol.
+///
+///     auto set = work::worker_set::create({.name = "crypt", .general = cpumask{0, 1}}).value();
+///     greetings hello;                      // a runnable
+///     set->publish(hello);                  // some worker runs it
+///     set->retire(hello);                   // no worker is in it any more; it may be destroyed
+///
+/// Kernel: struct workqueue_struct, alloc_workqueue, apply_workqueue_attrs (kernel/workqueue.c, v6.12).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <cohort/base/cpumask.hpp>
+#include <cohort/base/error.hpp>
+#include <cohort/sys/spinlock.hpp>
+#include <cohort/work/gate.hpp>
+#include <cohort/work/runnable.hpp>
+
+namespace cohort::work {
+
+struct worker_set_options {
+    std::string name = "work";
+    cpumask general;            ///< CPUs whose workers run runnables
+    cpumask bound = {};         ///< CPUs whose workers run mail only (besides those of `general`)
+    int max_workers = 0;        ///< at most so many general workers; 0: one per CPU
+    bool own_threads = true;    ///< false: only poll() runs anything
+    bool pin = true;            ///< false: threads are not bound (a machine that is not there)
+    gate* around = nullptr;     ///< around each job; may be null; outlives the set
+    std::uint32_t spin_ns = 20'000;  ///< how long an idle worker looks before it parks
+};
+
+/// A resource, held by unique_ptr.
+/// Synchronization: all members may be called from any thread. `lock_` guards the list, the mailboxes' owners and the parked workers; it is never held
+/// while a callback runs. Lock order: lock_ before a mailbox's lock.
+class worker_set {
+public:
+    /// Errors: EINVAL, `general` is empty; EAGAIN, a thread could not be started; EINVAL, a CPU cannot be bound to.
+    static result<std::unique_ptr<worker_set>> create(worker_set_options options);
+    /// Everything published must have been retired. Joins the threads; mail not delivered yet is dropped.
+    ~worker_set();
+
+    /// The caller has made work of `r` visible by a seq_cst store. lent_cpu: the caller is about to run work itself on that CPU (lend() tells that it still
+    /// does), so the worker there stands back; -1: it is not. Cost: two loads when workers are awake; a futex wake when one must be woken.
+    void publish(runnable& r, int lent_cpu = -1) {
+        // seq_cst: after the caller's store. Pairs with [seq_cst: unlist] in dry().
+        if (!r.listed_.load(std::memory_order_seq_cst)) return list(r, lent_cpu);
+        wake_if_idle(lent_cpu);
+    }
+    /// The calling thread still runs work on `cpu`; to be said at least every stand_back_us while it does.
+    void lend(int cpu);
+    /// Waits until no worker is inside `r` or holds it. Not from a callback of `r`.
+    void retire(runnable& r);
+    /// Hands `m` to the worker of `cpu`; where it has none, to whoever polls, or to the first worker.
+    void post(mail& m, int cpu);
+
+    /// New masks; threads for new CPUs are started. After it returns no worker outside `general` starts a batch, save one that had it claimed.
+    /// Errors: as create; nothing changed then.
+    result<void> set_cpus(const cpumask& general, const cpumask& bound);
+
+    /// Lends the calling thread for one batch or the mail that nobody owns. Returns whether it did anything.
+    bool poll();
+
+    gate* around() const { return options_.around; }
+    int general_workers() const { return general_count_.load(std::memory_order_relaxed); }
+    /// CPUs of the general workers, in an order that spreads helpers; for numa_aware jobs.
+    cpumask general_cpus() const;
+    const std::string& name() const { return options_.name; }
+    /// Is the calling thread one of this set's workers?
+    bool on_worker() const;
+
+private:
+    friend struct context;
+    explicit worker_set(worker_set_options options);
+
+    struct idle_state {  // packed into state_
+        std::uint32_t searching, parked;
+    };
+    static constexpr int stand_back_us = 200;
+    static constexpr std::uint64_t one_searching = 1, one_parked = std::uint64_t{1} << 32;
+    static idle_state unpack(std::uint64_t s) { return {static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(s >> 32)}; }
+
+    void wake_if_idle(int lent_cpu = -1) {
+        // seq_cst: after the caller's store. Pairs with [rmw: park] and [rmw: found].
+        idle_state s = unpack(state_.load(std::memory_order_seq_cst));
+        if (s.parked > 0 && s.searching == 0) wake_one(lent_cpu);
+    }
+    void list(runnable& r, int lent_cpu);
+    void wake_one(int lent_cpu);
+    static void give_token(worker* w);
+    worker* unpark_locked(worker& w) COHORT_SYS_TS(requires_capability(lock_));
+    worker* choose_idle_locked(int lent_cpu) COHORT_SYS_TS(requires_capability(lock_));
+    bool lent_lately(const worker& w) const;
+    void give_way(worker& w, runnable*& current);
+    void sleep(worker& w);
+    bool stand_back(worker& w);
+    bool dry(runnable& r);
+    runnable* pick();
+    static void drop(runnable*& current);
+    bool others_listed(const runnable* current) const;
+    bool step(context& ctx, runnable*& current);
+    bool deliver_mail(context& ctx, worker& w);
+    bool deliver_stray(context& ctx);
+    bool search(worker& w, runnable* current) const;
+    void park(worker& w, runnable*& current);
+    void main(worker& w);
+    result<worker*> start_worker(int cpu);
+    worker* find(int cpu) const {
+        return cpu >= 0 && cpu < static_cast<int>(by_cpu_.size()) ? by_cpu_[static_cast<std::size_t>(cpu)].load(std::memory_order_acquire) : nullptr;
+    }
+    cpumask capped(const cpumask& general) const;
+
+    worker_set_options options_;                              // [const after init]
+    alignas(64) std::atomic<std::uint64_t> state_{0};         // [atomic: {searching, parked}; see README.md]
+    std::atomic<int> listed_count_{0};                        // [guarded for writing: lock_; read by searching workers]
+    std::atomic<bool> stopping_{false};                       // [atomic: destructor sets]
+    std::atomic<bool> stray_mail_{false};                     // [atomic: strays_ is not empty]
+    std::atomic<int> general_count_{0};                       // [stats]
+    alignas(64) mutable sys::spinlock lock_;
+    runnable* head_ COHORT_SYS_TS(guarded_by(lock_)) = nullptr;
+    runnable* tail_ COHORT_SYS_TS(guarded_by(lock_)) = nullptr;
+    mail* strays_ COHORT_SYS_TS(guarded_by(lock_)) = nullptr;
+    std::vector<worker*> idle_ COHORT_SYS_TS(guarded_by(lock_));  // parked general workers, last parked last
+    std::vector<std::unique_ptr<worker>> workers_ COHORT_SYS_TS(guarded_by(lock_));  // grows only; entries live as long as the set
+    std::vector<std::atomic<worker*>> by_cpu_;                // [const size after init; entries set once, under lock_]
+    sys::spinlock resize_;                                    // one set_cpus at a time; before lock_
+};
+
+}  // namespace cohort::work
