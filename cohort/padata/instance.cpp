@@ -3,7 +3,8 @@
 
 #include <cohort/base/check.hpp>
 #include <cohort/padata/detail/instance_impl.hpp>
-#include <cohort/sys/thread.hpp>
+#include <cohort/machine/usable.hpp>
+#include <cohort/sys/os.hpp>
 
 namespace cohort::padata {
 
@@ -25,11 +26,11 @@ result<void> instance::impl::check(mask_kind kind, const cpumask& mask) const {
 
 result<void> instance::impl::start(instance_options options) {
     name_ = options.name;
-    auto here = sys::thread_affinity();
-    if (!here) return std::unexpected(here.error());
-    allowed_ = options.usable.value_or(*here);
+    auto mine = machine::usable(sys::real());
+    if (!mine) return std::unexpected(mine.error());
+    allowed_ = options.usable.value_or(mine->cpus);
     if (allowed_.empty()) return fail(EINVAL, object(), "start", "this process may use no CPU");
-    possible_ = options.usable ? allowed_.last() + 1 : std::max(allowed_.last() + 1, sys::possible_cpus());
+    possible_ = (options.usable ? allowed_ : mine->possible).last() + 1;
     cpumask every = cpumask::range(0, possible_ - 1);
     user_parallel_ = options.parallel.value_or(every);
     user_serial_ = options.serial.value_or(every);
@@ -42,9 +43,11 @@ result<void> instance::impl::start(instance_options options) {
     set.name = name_;
     set.general = user_parallel_ & allowed_;
     set.bound = options.serial ? user_serial_ & allowed_ : cpumask{};
+    set.possible_cpus = possible_;
     set.max_workers = options.max_workers;
+    if (set.max_workers == 0 && mine->max_workers < mine->cpus.weight()) set.max_workers = mine->max_workers;  // cpu.max
     set.own_threads = options.own_threads;
-    set.pin = allowed_.subset_of(*here);
+    set.pin = allowed_.subset_of(mine->cpus);
     set.around = options.gate;
     auto made = work::worker_set::create(std::move(set));
     if (!made) return std::unexpected(made.error());
@@ -68,6 +71,28 @@ result<void> instance::impl::set_cpumask(mask_kind kind, const cpumask& mask) {
 cpumask instance::impl::user_mask(mask_kind kind) const {
     std::lock_guard hold(masks_lock_);
     return kind == mask_kind::parallel ? user_parallel_ : user_serial_;
+}
+
+/// `count` CPUs of the parallel mask, from one memory node after another.
+cpumask instance::impl::spread_over_nodes(int count) {
+    cpumask left = workers_->general_cpus();
+    std::lock_guard hold(masks_lock_);
+    if (nodes_.empty()) {
+        if (auto m = machine::load("live", sys::real())) {
+            for (const auto& node : m->nodes) nodes_.push_back(node.cpus);
+        }
+        if (nodes_.empty()) nodes_.push_back(allowed_);
+    }
+    cpumask out;
+    for (std::size_t idle = 0; count > 0 && idle < nodes_.size(); next_node_ = (next_node_ + 1) % nodes_.size()) {
+        int cpu = (left & nodes_[next_node_ % nodes_.size()]).first();
+        idle = cpu < 0 ? idle + 1 : 0;
+        if (cpu < 0) continue;
+        out.set(cpu);
+        left.clear(cpu);
+        --count;
+    }
+    return out;
 }
 
 instance::instance(std::unique_ptr<impl> body) : impl_(std::move(body)) {}

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/sys/thread.hpp>
 
-#include <cstdio>
-
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/syscall.h>
@@ -40,21 +38,6 @@ result<cpumask> thread_affinity() {
         if (words[cpu / (8 * sizeof(long))] >> (cpu % (8 * sizeof(long))) & 1) out.set(cpu);
     }
     return out;
-}
-
-int possible_cpus() noexcept {
-    static const int count = [] {
-        int last = 0;  // of "0-3" or "0,2-7": the number that stands last
-        if (std::FILE* f = std::fopen("/sys/devices/system/cpu/possible", "re")) {
-            for (int c, n = 0; (c = std::fgetc(f)) != EOF;) {
-                n = c >= '0' && c <= '9' ? n * 10 + (c - '0') : 0;
-                if (n) last = n;
-            }
-            std::fclose(f);
-        }
-        return last + 1;
-    }();
-    return count;
 }
 
 void name_thread(const char* name) noexcept {

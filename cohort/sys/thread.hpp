@@ -45,8 +45,6 @@ inline void yield_thread() noexcept { ::sched_yield(); }
 result<void> pin_thread(const cpumask& cpus);
 /// The CPUs the calling thread may run on.
 result<cpumask> thread_affinity();
-/// CPU numbers of this machine are below it (the highest possible CPU plus one); at least 1.
-int possible_cpus() noexcept;
 /// Shown by ps and gdb; cut to 15 bytes.
 void name_thread(const char* name) noexcept;
 

@@ -49,7 +49,7 @@ void context::found(bool more_left) {
 
 worker_set::worker_set(worker_set_options options)
     : options_(std::move(options)),
-      by_cpu_(static_cast<std::size_t>(std::max({sys::possible_cpus(), options_.general.last() + 1, options_.bound.last() + 1}))) {}
+      by_cpu_(static_cast<std::size_t>(std::max({options_.possible_cpus, options_.general.last() + 1, options_.bound.last() + 1}))) {}
 
 result<std::unique_ptr<worker_set>> worker_set::create(worker_set_options options) {
     std::unique_ptr<worker_set> set(new worker_set(std::move(options)));
@@ -147,21 +147,38 @@ cpumask worker_set::general_cpus() const {
 
 // ---- the list
 
+void worker_set::list_locked(runnable& r) {
+    if (r.listed_.load(std::memory_order_relaxed) || r.retiring_.load(std::memory_order_relaxed)) return;
+    r.prev_ = tail_;
+    r.next_ = nullptr;
+    (tail_ ? tail_->next_ : head_) = &r;
+    tail_ = &r;
+    r.listed_.store(true, std::memory_order_seq_cst);
+    listed_count_.fetch_add(1, std::memory_order_seq_cst);
+}
+
 void worker_set::list(runnable& r, int lent_cpu) {
     worker* woken = nullptr;
     {
         sys::spin_guard hold(lock_);
-        if (!r.listed_.load(std::memory_order_relaxed) && !r.retiring_.load(std::memory_order_relaxed)) {
-            r.prev_ = tail_;
-            r.next_ = nullptr;
-            (tail_ ? tail_->next_ : head_) = &r;
-            tail_ = &r;
-            r.listed_.store(true, std::memory_order_seq_cst);
-            listed_count_.fetch_add(1, std::memory_order_seq_cst);
-        }
+        list_locked(r);
         if (unpack(state_.load(std::memory_order_seq_cst)).searching == 0) woken = choose_idle_locked(lent_cpu);
     }
     give_token(woken);
+}
+
+void worker_set::publish_on(runnable& r, const cpumask& cpus) {
+    std::vector<worker*> woken;
+    {
+        sys::spin_guard hold(lock_);
+        list_locked(r);
+        for (int cpu : cpus) {
+            worker* w = find(cpu);
+            if (w && w->general.load(std::memory_order_relaxed) && unpark_locked(*w)) woken.push_back(w);
+        }
+    }
+    for (worker* w : woken) give_token(w);
+    wake_if_idle();
 }
 
 /// Takes a runnable that has nothing to claim off the list. Returns false when it had something after all.

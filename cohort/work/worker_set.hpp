@@ -26,6 +26,7 @@ struct worker_set_options {
     std::string name = "work";
     cpumask general;            ///< CPUs whose workers run runnables
     cpumask bound = {};         ///< CPUs whose workers run mail only (besides those of `general`)
+    int possible_cpus = 0;      ///< CPU numbers that set_cpus may name later are below it; 0: those above only
     int max_workers = 0;        ///< at most so many general workers; 0: one per CPU
     bool own_threads = true;    ///< false: only poll() runs anything
     bool pin = true;            ///< false: threads are not bound (a machine that is not there)
@@ -50,6 +51,8 @@ public:
         if (!r.listed_.load(std::memory_order_seq_cst)) return list(r, lent_cpu);
         wake_if_idle(lent_cpu);
     }
+    /// As publish(), and wakes the workers of these CPUs, whether others search or not: for helpers that are to stand on certain nodes.
+    void publish_on(runnable& r, const cpumask& cpus);
     /// The calling thread still runs work on `cpu`; to be said at least every stand_back_us while it does.
     void lend(int cpu);
     /// Waits until no worker is inside `r` or holds it. Not from a callback of `r`.
@@ -66,7 +69,7 @@ public:
 
     gate* around() const { return options_.around; }
     int general_workers() const { return general_count_.load(std::memory_order_relaxed); }
-    /// CPUs of the general workers, in an order that spreads helpers; for numa_aware jobs.
+    /// CPUs of the general workers.
     cpumask general_cpus() const;
     const std::string& name() const { return options_.name; }
     /// Is the calling thread one of this set's workers?
@@ -88,6 +91,7 @@ private:
         idle_state s = unpack(state_.load(std::memory_order_seq_cst));
         if (s.parked > 0 && s.searching == 0) wake_one(lent_cpu);
     }
+    void list_locked(runnable& r) COHORT_SYS_TS(requires_capability(lock_));
     void list(runnable& r, int lent_cpu);
     void wake_one(int lent_cpu);
     static void give_token(worker* w);

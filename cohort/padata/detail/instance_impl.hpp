@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include <cohort/padata/detail/atomic_mask.hpp>
 #include <cohort/padata/instance.hpp>
@@ -23,6 +24,7 @@ public:
     work::worker_set& workers() { return *workers_; }
     const detail::atomic_mask& usable(mask_kind kind) const { return kind == mask_kind::parallel ? parallel_ : serial_; }
     int possible_cpus() const { return possible_; }
+    cpumask spread_over_nodes(int count);
     /// "padata \"pencrypt\"", for errors.
     std::string object() const { return "padata \"" + name_ + "\""; }
 
@@ -38,6 +40,8 @@ private:
     detail::atomic_mask parallel_, serial_;        // [guarded for writing: masks_lock_]
     mutable std::mutex masks_lock_;
     cpumask user_parallel_, user_serial_;          // [guarded: masks_lock_]
+    std::vector<cpumask> nodes_;                   // [guarded: masks_lock_] read when first asked for
+    std::size_t next_node_ = 0;                    // [guarded: masks_lock_] where the next numa_aware job starts
 };
 
 }  // namespace cohort::padata
