@@ -72,7 +72,7 @@ topology builder::finish() {
         out_.caches.push_back({level, kind, bytes, line, std::move(online)});
     }
     for (auto& cpu : out_.cpus) {
-        std::ranges::stable_sort(cpu.caches, {}, [&](int c) { return out_.caches[static_cast<std::size_t>(c)].level; });
+        std::ranges::sort(cpu.caches, {}, [&](int c) { return std::pair(out_.caches[static_cast<std::size_t>(c)].level, c); });
     }
     return std::move(out_);
 }

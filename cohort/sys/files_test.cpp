@@ -201,7 +201,8 @@ TEST(fd, owned_fd_closes_once) {
         owned_fd c(system, real().memfd("y").value());
         c = std::move(b);
         EXPECT_EQ(system.calls("close"), 1);
-        c = std::move(c);
+        owned_fd& itself = c;
+        c = std::move(itself);
         EXPECT_TRUE(c);
     }
     EXPECT_EQ(system.calls("close"), 2);
