@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cohort.h from a C11 program's side. Each function is one claim; it returns 0, or the line of the first check that failed. */
+#include <cohort.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define CHECK(claim) do { if (!(claim)) return __LINE__; } while (0)
+
+enum { ITEMS = 20000 };
+
+struct packet {
+    int number, work, *next, *wrong, info;
+};
+
+static void work(void *arg) {
+    struct packet *p = arg;
+    p->work = p->number * 3;
+}
+
+static void deliver(void *arg, int info) {
+    struct packet *p = arg;
+    if (*p->next != p->number || p->work != p->number * 3 || info) ++*p->wrong;
+    ++*p->next;
+}
+
+int c_delivers_in_submit_order(void) {
+    static struct packet packets[ITEMS];
+    int next = 0, wrong = 0;
+    cohort_padata *pool;
+    cohort_shell *shell;
+    const struct cohort_padata_options options = {.struct_size = sizeof options, .name = "c"};
+    struct cohort_shell_stats stats = {.struct_size = sizeof stats};
+    CHECK(cohort_padata_alloc(&options, &pool) == 0);
+    CHECK(cohort_shell_alloc(pool, NULL, &shell) == 0);
+    for (int i = 0; i < ITEMS; ++i) {
+        packets[i] = (struct packet){.number = i, .next = &next, .wrong = &wrong};
+        CHECK(cohort_shell_submit(shell, work, deliver, &packets[i]) == 0);
+    }
+    CHECK(cohort_shell_drain(shell) == 0);
+    CHECK(next == ITEMS && wrong == 0);
+    CHECK(cohort_shell_stats_get(shell, &stats) == 0);
+    CHECK(stats.submitted == ITEMS && stats.delivered == ITEMS);
+    cohort_shell_free(shell);
+    cohort_padata_free(pool);
+    return 0;
+}
+
+/* Two jobs kept by parallel() and finished later, by another thread, the younger first. */
+static _Atomic(cohort_job *) held[2];
+static atomic_int delivered;
+static int order[2], infos[2];
+
+static void hold(cohort_job *job, void *arg) { atomic_store(&held[*(int *)arg], job); }
+static void note(void *arg, int info) {
+    const int at = atomic_fetch_add(&delivered, 1);
+    order[at] = *(int *)arg;
+    infos[at] = info;
+}
+static void *finish_both(void *unused) {
+    cohort_job *young, *old;
+    (void)unused;
+    while (!(young = atomic_load(&held[1])) || !(old = atomic_load(&held[0]))) sched_yield();
+    cohort_job_done(young, 0);
+    if (atomic_load(&delivered) == 0) cohort_job_done(old, -EIO);
+    return NULL;
+}
+
+int c_jobs_may_be_finished_later_from_another_thread(void) {
+    static int names[2] = {0, 1};
+    cohort_padata *pool;
+    cohort_shell *shell;
+    pthread_t other;
+    CHECK(cohort_padata_alloc(NULL, &pool) == 0);
+    CHECK(cohort_shell_alloc(pool, NULL, &shell) == 0);
+    for (int i = 0; i < 2; ++i) {
+        const struct cohort_job_options job = {.struct_size = sizeof job, .parallel = hold, .serial = note, .arg = &names[i], .bytes = 10};
+        CHECK(cohort_shell_submit_job(shell, &job) == 0);
+    }
+    CHECK(pthread_create(&other, NULL, finish_both, NULL) == 0);
+    CHECK(cohort_shell_drain(shell) == 0);
+    pthread_join(other, NULL);
+    CHECK(order[0] == 0 && order[1] == 1 && infos[0] == -EIO && infos[1] == 0);
+    cohort_shell_free(shell);
+    cohort_padata_free(pool);
+    return 0;
+}
+
+int c_errors_are_negative_errnos_with_a_sentence(void) {
+    cohort_padata *pool = NULL;
+    cohort_shell *shell = NULL;
+    struct cohort_padata_options options = {.struct_size = sizeof options, .parallel_cpus = "no numbers"};
+    struct cohort_shell_options window = {.struct_size = sizeof window, .window = 1u << 30};
+    struct cohort_job_options job = {.struct_size = sizeof job};
+    struct cohort_shell_stats stats = {.struct_size = sizeof stats + 1};
+    CHECK(cohort_padata_alloc(&options, &pool) == -EINVAL && !pool);
+    CHECK(strstr(cohort_last_error(), "EINVAL"));
+    options.parallel_cpus = "8191";
+    CHECK(cohort_padata_alloc(&options, &pool) == -EINVAL && !pool);
+    options.struct_size = 3;
+    CHECK(cohort_padata_alloc(&options, &pool) == -EINVAL && strstr(cohort_last_error(), "struct_size"));
+    options.struct_size = sizeof options + 8; /* a newer program's */
+    CHECK(cohort_padata_alloc(&options, &pool) == -EINVAL && strstr(cohort_last_error(), "struct_size"));
+    CHECK(cohort_padata_alloc(NULL, NULL) == -EINVAL);
+    CHECK(cohort_padata_alloc(NULL, &pool) == 0);
+    CHECK(cohort_shell_alloc(pool, &window, &shell) == -EINVAL && !shell);
+    window = (struct cohort_shell_options){.struct_size = sizeof window, .when_full = (enum cohort_full)9};
+    CHECK(cohort_shell_alloc(pool, &window, &shell) == -EINVAL && strstr(cohort_last_error(), "when_full"));
+    CHECK(cohort_shell_alloc(NULL, NULL, &shell) == -EINVAL);
+    CHECK(cohort_shell_alloc(pool, NULL, &shell) == 0);
+    CHECK(cohort_shell_submit(shell, NULL, deliver, NULL) == -EINVAL && strstr(cohort_last_error(), "callback"));
+    CHECK(cohort_shell_submit_job(shell, &job) == -EINVAL);
+    job.parallel = hold, job.serial = note, job.on_cpu = 1, job.cb_cpu = -1;
+    CHECK(cohort_shell_submit_job(shell, &job) == -EINVAL && strstr(cohort_last_error(), "cb_cpu"));
+    job.cb_cpu = 1 << 20;
+    CHECK(cohort_shell_submit_job(shell, &job) == -EINVAL);
+    CHECK(cohort_shell_stats_get(shell, &stats) == -EINVAL);
+    CHECK(cohort_shell_drain(shell) == 0);
+    cohort_shell_free(shell);
+    cohort_padata_free(pool);
+    return 0;
+}
+
+int c_masks_change_by_list_and_a_bad_one_leaves_the_old(void) {
+    char before[64], after[64];
+    cohort_padata *pool;
+    CHECK(cohort_padata_alloc(NULL, &pool) == 0);
+    CHECK(cohort_padata_cpumask(pool, COHORT_MASK_PARALLEL, before, sizeof before) > 0);
+    CHECK(cohort_padata_set_cpumask(pool, COHORT_MASK_PARALLEL, "") == -EINVAL);
+    CHECK(cohort_padata_set_cpumask(pool, COHORT_MASK_PARALLEL, "3-1") == -EINVAL);
+    CHECK(cohort_padata_set_cpumask(pool, COHORT_MASK_PARALLEL, NULL) == -EINVAL);
+    CHECK(cohort_padata_set_cpumask(pool, (enum cohort_mask)7, before) == -EINVAL);
+    CHECK(cohort_padata_cpumask(pool, (enum cohort_mask)7, after, sizeof after) == -EINVAL);
+    CHECK(cohort_padata_cpumask(pool, COHORT_MASK_PARALLEL, after, sizeof after) > 0 && !strcmp(before, after));
+    /* one CPU: the first number of the list; a text that does not fit is cut and its length told */
+    before[strspn(before, "0123456789")] = '\0';
+    CHECK(cohort_padata_set_cpumask(pool, COHORT_MASK_SERIAL, before) == 0);
+    CHECK(cohort_padata_cpumask(pool, COHORT_MASK_SERIAL, after, sizeof after) == (int)strlen(before) && !strcmp(before, after));
+    CHECK(cohort_padata_cpumask(pool, COHORT_MASK_SERIAL, after, 1) == (int)strlen(before) && after[0] == '\0');
+    CHECK(cohort_padata_cpumask(pool, COHORT_MASK_SERIAL, NULL, 0) == (int)strlen(before));
+    cohort_padata_free(pool);
+    cohort_padata_free(NULL);
+    cohort_shell_free(NULL);
+    return 0;
+}
+
+int c_without_threads_poll_runs_the_jobs(void) {
+    static struct packet packets[100];
+    int next = 0, wrong = 0;
+    cohort_padata *pool;
+    cohort_shell *shell;
+    const struct cohort_padata_options options = {.struct_size = sizeof options, .no_threads = 1};
+    const struct cohort_shell_options window = {.struct_size = sizeof window, .when_full = COHORT_FULL_EAGAIN, .window = 64, .no_inline = 1};
+    CHECK(cohort_padata_alloc(&options, &pool) == 0);
+    CHECK(cohort_shell_alloc(pool, &window, &shell) == 0);
+    CHECK(cohort_padata_poll(pool) == 0);
+    for (int i = 0; i < 65; ++i) {
+        packets[i] = (struct packet){.number = i, .next = &next, .wrong = &wrong};
+        CHECK(cohort_shell_submit(shell, work, deliver, &packets[i]) == (i < 64 ? 0 : -EAGAIN));
+    }
+    CHECK(next == 0);
+    while (cohort_padata_poll(pool)) {}
+    CHECK(next == 64 && wrong == 0);
+    CHECK(cohort_shell_drain(shell) == 0);
+    cohort_shell_free(shell);
+    cohort_padata_free(pool);
+    return 0;
+}
+
+static void drop(cohort_job *job, void *arg) {
+    (void)arg;
+    cohort_job_done(job, 1); /* was run: must not happen after a cancel */
+}
+
+int c_cancelled_jobs_are_delivered_with_ecanceled(void) {
+    static int name = 0;
+    cohort_padata *pool;
+    cohort_shell *shell;
+    const struct cohort_padata_options options = {.struct_size = sizeof options, .no_threads = 1};
+    const struct cohort_shell_options window = {.struct_size = sizeof window, .no_inline = 1};
+    const struct cohort_job_options job = {.struct_size = sizeof job, .parallel = drop, .serial = note, .arg = &name};
+    atomic_store(&delivered, 0);
+    CHECK(cohort_padata_alloc(&options, &pool) == 0);
+    CHECK(cohort_shell_alloc(pool, &window, &shell) == 0);
+    CHECK(cohort_shell_submit_job(shell, &job) == 0 && cohort_shell_submit_job(shell, &job) == 0);
+    cohort_shell_cancel(shell);
+    while (cohort_padata_poll(pool)) {}
+    CHECK(atomic_load(&delivered) == 2 && infos[0] == -ECANCELED && infos[1] == -ECANCELED);
+    cohort_shell_free(shell);
+    cohort_padata_free(pool);
+    return 0;
+}
+
+static atomic_size_t units, undone;
+static int add_units(void *arg, size_t begin, size_t end) {
+    (void)arg;
+    atomic_fetch_add(&units, end - begin);
+    return 0;
+}
+static int refuse_half(void *arg, size_t begin, size_t end) {
+    if (begin >= *(size_t *)arg) return ENOSPC;
+    return add_units(arg, begin, end);
+}
+static void undo_units(void *arg, size_t begin, size_t end) {
+    (void)arg;
+    atomic_fetch_add(&undone, end - begin);
+}
+
+int c_multithreaded_jobs_cover_the_range_or_undo_it(void) {
+    size_t half = 500;
+    cohort_padata *pool;
+    struct cohort_mt_job job = {.struct_size = sizeof job, .run = add_units, .start = 7, .size = 1000, .min_chunk = 10, .max_chunk = 10};
+    CHECK(cohort_padata_alloc(NULL, &pool) == 0);
+    CHECK(cohort_padata_do_multithreaded(pool, &job) == 0);
+    CHECK(atomic_load(&units) == 1000);
+    atomic_store(&units, 0);
+    job.run = refuse_half, job.undo = undo_units, job.arg = &half;
+    CHECK(cohort_padata_do_multithreaded(pool, &job) == -ENOSPC);
+    CHECK(strstr(cohort_last_error(), "ENOSPC"));
+    CHECK(atomic_load(&undone) == atomic_load(&units));
+    job.run = NULL;
+    CHECK(cohort_padata_do_multithreaded(pool, &job) == -EINVAL);
+    job.run = add_units, job.start = (size_t)-1;
+    CHECK(cohort_padata_do_multithreaded(pool, &job) == -EOVERFLOW);
+    CHECK(cohort_padata_do_multithreaded(pool, NULL) == -EINVAL);
+    cohort_padata_free(pool);
+    return 0;
+}
+
+int c_the_library_is_of_the_header_s_version(void) {
+    CHECK(cohort_version_number() == COHORT_VERSION_NUMBER);
+    CHECK(!strcmp(cohort_version(), "0.1.0"));
+    return 0;
+}
