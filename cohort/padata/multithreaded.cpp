@@ -91,7 +91,7 @@ private:
 
     bool run(work::context& ctx) override {
         if (!ready() || helpers_.fetch_add(1, std::memory_order_relaxed) >= threads_ - 1) return false;
-        ctx.found(ready());
+        ctx.found(*this);
         work::gate* gate = ctx.set->around();
         if (gate) gate->enter(ctx.cpu);
         participate();

@@ -5,7 +5,7 @@
 ///         bool run(work::context& ctx) override {
 ///             int n = left.fetch_sub(1);               // claim
 ///             if (n <= 0) return false;
-///             ctx.found(n > 1);                        // "there is more": others may be woken
+///             ctx.found(*this);                        // is more ready? then others may be woken
 ///             std::puts("hello");
 ///             return true;
 ///         }
@@ -20,6 +20,7 @@
 
 namespace cohort::work {
 
+class runnable;
 class worker_set;
 struct worker;
 
@@ -30,8 +31,8 @@ struct context {
     int cpu = 0;            ///< the CPU it runs on
     bool helping = false;   ///< a lent thread that waits for this work anyway
 
-    /// Called by run() after it has claimed something and before it starts on it.
-    void found(bool more_left);
+    /// Called by run() after it has claimed something and before it starts on it; `r` is asked whether more is left.
+    void found(runnable& r);
 };
 
 /// A source of work. Synchronization: run() by any number of workers at once; ready() also under the set's lock, so it takes none.
@@ -46,10 +47,14 @@ public:
 
 private:
     friend class worker_set;
+    friend struct context;
     /// Claims and runs one bounded batch. False: there was nothing to claim.
     virtual bool run(context& ctx) = 0;
     /// Is there something to claim? Loads that decide it are seq_cst (see the set's protocol).
     virtual bool ready() const noexcept = 0;
+    /// True: its publishers may leave out the fence between their store and publish(); an idle worker then raises a barrier on all threads before it
+    /// believes that nothing is ready. The load that decides it is seq_cst.
+    virtual bool unfenced() const noexcept { return false; }
 
     std::atomic<bool> listed_{false};    // [guarded for writing: set's lock_; read by publishers, seq_cst]
     std::atomic<bool> retiring_{false};  // [atomic: retire() sets it, workers then let go]

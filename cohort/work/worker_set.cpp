@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <cohort/base/check.hpp>
+#include <cohort/sys/biased_lock.hpp>
 #include <cohort/sys/futex.hpp>
 #include <cohort/sys/ticks.hpp>
 
@@ -35,14 +36,19 @@ thread_local const worker_set* set_of_this_thread = nullptr;
 
 bool worker_set::on_worker() const { return set_of_this_thread == this; }
 
-void context::found(bool more_left) {
+void context::found(runnable& r) {
+    bool more = false;
     if (own && own->searching) {
         own->searching = false;
-        // rmw: found; before the look below. Pairs with [seq_cst] in wake_if_idle: a publisher that still saw us searching published before this.
+        // rmw: found; before the looks below. Pairs with [seq_cst] in wake_if_idle: a publisher that still saw us searching published before this.
         set->state_.fetch_sub(worker_set::one_searching, std::memory_order_seq_cst);
-        more_left = more_left || set->listed_count_.load(std::memory_order_seq_cst) > 1;
+        // Only where somebody could be woken does it matter what is left.
+        if (worker_set::unpack(set->state_.load(std::memory_order_seq_cst)).parked > 0) {
+            if (r.unfenced()) sys::barrier_on_all_threads();
+            more = set->listed_count_.load(std::memory_order_seq_cst) > 1;
+        }
     }
-    if (more_left) set->wake_if_idle();
+    if (more || r.ready()) set->wake_if_idle();
 }
 
 // ---- creating, resizing, ending
@@ -187,6 +193,7 @@ bool worker_set::dry(runnable& r) {
     if (!r.listed_.load(std::memory_order_relaxed)) return !r.ready();
     // seq_cst: unlist, before the look. Pairs with the publisher's store and look in publish().
     r.listed_.store(false, std::memory_order_seq_cst);
+    if (r.unfenced()) sys::barrier_on_all_threads();
     if (r.ready() && !r.retiring_.load(std::memory_order_relaxed)) {
         r.listed_.store(true, std::memory_order_seq_cst);
         return false;
@@ -410,7 +417,10 @@ bool worker_set::deliver_mail(context& ctx, worker& w) {
         w.has_mail.store(false, std::memory_order_relaxed);
     }
     if (!list) return false;
-    ctx.found(false);
+    if (std::exchange(w.searching, false)) {
+        state_.fetch_sub(one_searching, std::memory_order_seq_cst);
+        if (listed_count_.load(std::memory_order_seq_cst) > 0) wake_if_idle();
+    }
     while (list) {
         mail* m = std::exchange(list, list->next_mail_);
         m->deliver(ctx);

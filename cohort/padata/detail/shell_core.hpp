@@ -67,6 +67,7 @@ private:
     // work::runnable, work::mail
     bool run(work::context& ctx) override;
     bool ready() const noexcept override { return ring_.ready(); }
+    bool unfenced() const noexcept override { return ring_.biased(); }
     void deliver(work::context& ctx) override;
 
     // entering
