@@ -226,7 +226,8 @@ void planner::checks(const job_plan& j) {
         add(step::form::check_command, word.find('/') == std::string::npos ? word : absolute(word, j.cwd));
     }
     for (const std::string* file : {&j.spec.pipe.input, &j.spec.exec.stdin_file}) {
-        // What comes from an earlier job cannot be there yet.
+        // What comes from an earlier job cannot be there yet; a name for each instance is looked for when it starts.
+        if (file->find("{instance}") != std::string::npos) continue;
         if (j.spec.after.empty() && !written_by_a_job(*file)) add(step::form::check_input, *file);
         else if (j.spec.after.empty() && !file->empty()) out.notes.push_back(fmt::format("{}: {} is written by another job; say so in after", object, *file));
     }

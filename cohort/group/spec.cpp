@@ -139,6 +139,7 @@ void parser::root(const toml::table& table) {
             in.fault_at(place_of(*n), "\"machine\" must be a table: [machine] and then topology = \"live\"");
         }
     }
+    out.about = in.string("about").value_or("");
     out.workdir = in.path("workdir").value_or("");
     out.stop_on_failure = in.word("on_failure", {"continue", "stop"}).value_or("continue") == "stop";
     tables(in, "cohort", [&](const toml::table& t, std::size_t i) { cohort(t, i); });

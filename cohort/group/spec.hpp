@@ -109,6 +109,7 @@ struct job_spec {
 
 struct spec {
     std::string file;
+    std::string about;     // a few words for people, shown when it runs
     std::string machine;   // live, synthetic:..., or a file; empty: not said
     std::string workdir;   // relative paths start here, jobs run here; empty: the current directory
     bool stop_on_failure = false;

@@ -1,10 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "command.hpp"
+#include "spec_input.hpp"
 
 namespace cohort::cli {
+namespace {
+
+struct options {
+    std::string spec;
+    std::optional<std::string> machine;
+    bool json = false;
+};
+
+outcome show_plan(const options& o) {
+    auto p = plan_of(sys::real(), o.spec, o.machine, o.json);
+    if (!p) return std::unexpected(p.error());
+    if (!p->plan) return p->code;
+    print(o.json ? group::plan_json(*p->plan) + "\n" : group::plan_text(*p->plan));
+    for (const group::refusal& r : p->plan->refusals) complain(r.line());
+    return p->plan->holds() ? exit_code::ok : exit_code::no;
+}
+
+}  // namespace
 
 void add_plan(registry& all) {
-    all.add("plan", "Show what a spec would do on a machine").run([]() -> outcome { return fail(ENOSYS, "cohort plan", "run", "not built yet"); });
+    auto o = std::make_shared<options>();
+    all.add("plan", "Show what a spec would do on a machine")
+        .argument("SPEC", o->spec, "the spec, a TOML file; - is standard input")
+        .option("--machine", o->machine, "MACHINE", "live, synthetic:DESCRIPTION (hwloc's), or a file of hwloc's XML; default: the spec's, or live")
+        .flag("--json", o->json, "print JSON")
+        .notes("Nothing is changed. Exit code 1: the plan cannot hold on that machine.\n\nExamples:\n"
+               "  cohort plan examples/two-tenants.toml\n"
+               "  cohort plan examples/two-tenants.toml --machine 'synthetic:pack:2 numa:2 core:16 pu:2'")
+        .run([o] { return show_plan(*o); });
 }
 
 }  // namespace cohort::cli

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The steps of a plan up to its jobs, each done with its undo: all of them, or none.
+///
+///     auto up = applied::apply(plan, os, run_directory(os));
+///     if (!up) for (const error& e : up.error()) print(e.line());   // whatever had been done is undone
+///     run_jobs(plan, os, ...);                                       // run.hpp
+///     for (const error& e : up->undo()) print(e.line());             // in the reverse order; the destructor does it too
+///
+/// Kernel: none.
+#pragma once
+
+#include <expected>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <cohort/base/error.hpp>
+#include <cohort/group/plan.hpp>
+#include <cohort/sys/os.hpp>
+
+namespace cohort::group {
+
+/// A resource: what it did is undone, last first, by undo() or its destructor. Move-only. One thread at a time.
+class applied {
+public:
+    /// Does the steps in order and stops at the first that changes something and fails; checks are all made, so that every missing
+    /// command and every unwritable output is told in one run. Errors: EBUSY, a cohort of that name is up; ENOENT, EACCES, EISDIR ...
+    /// of commands, inputs and outputs. `run_dir` is where names are taken; it is made when it is missing, and stays.
+    static std::expected<applied, std::vector<error>> apply(const plan& p, sys::os& os, const std::string& run_dir);
+
+    applied(applied&&) noexcept = default;
+    applied& operator=(applied&&) = delete;
+    ~applied();
+
+    /// Undoes everything; what could not be undone is told and left. A second call does nothing.
+    std::vector<error> undo();
+
+private:
+    explicit applied(sys::os& os) : os_(&os) {}
+    result<void> claim(const step& s, const std::string& run_dir);
+    result<void> make_directory(const step& s);
+
+    sys::os* os_;
+    std::vector<std::function<result<void>()>> undo_;
+};
+
+/// Where the names of cohorts that are up stand: $COHORT_RUN_DIR, $XDG_RUNTIME_DIR/cohort, or /tmp/cohort-$USER.
+std::string run_directory(sys::os& os);
+
+/// The program that execve would find, absolute; a word with '/' is taken as it is. Errors: ENOENT, not in PATH; EACCES, not a
+/// program; EISDIR.
+result<std::string> find_command(sys::os& os, const std::string& word);
+
+}  // namespace cohort::group

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cohort/group/detail/child.hpp>
+
+#include <csignal>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+namespace cohort::group::detail {
+namespace {
+
+constexpr std::uint64_t for_ever = std::numeric_limits<std::uint64_t>::max();
+
+/// Kernels before 5.3 have no pidfd: the end is then looked for this often.
+constexpr std::uint64_t look_every_ns = 20'000'000;
+
+}  // namespace
+
+result<child> child::start(sys::os& os, sys::spawn_request request) {
+    request.new_group = true;
+    auto pid = os.spawn(request);
+    if (!pid) return std::unexpected(pid.error());
+    return child(os, *pid);
+}
+
+child::~child() {
+    if (pid_ == 0) return;
+    (void)os_->kill(-pid_, SIGKILL);
+    (void)os_->wait(pid_);
+}
+
+result<bool> child::ended(int pidfd, int stop_fd, std::uint64_t timeout_ns) {
+    const std::uint64_t until = timeout_ns == for_ever ? for_ever : os_->now() + timeout_ns;
+    for (;;) {
+        const std::uint64_t now = os_->now();
+        std::uint64_t left = until == for_ever ? for_ever : until > now ? until - now : 0;
+        const std::uint64_t slice = pidfd >= 0 ? left : std::min(left, look_every_ns);
+        std::array<sys::poll_item, 2> items;
+        std::size_t n = 0;
+        if (pidfd >= 0) items[n++] = {.fd = pidfd, .want_read = true};
+        if (stop_fd >= 0) items[n++] = {.fd = stop_fd, .want_read = true};
+        auto ready = os_->poll({items.data(), n}, slice == for_ever ? std::nullopt : std::optional(slice));
+        if (!ready) return std::unexpected(ready.error());
+        if (pidfd >= 0 && items[0].can_read) return true;
+        if (pidfd < 0) {
+            // Signal 0 tells nothing of a zombie, so an unreaped child is asked for through /proc.
+            auto stat = sys::read_line(*os_, "/proc/" + std::to_string(pid_) + "/stat");
+            if (!stat || stat->substr(std::min(stat->rfind(')'), stat->size())).starts_with(") Z")) return true;
+        }
+        if (stop_fd >= 0 && (items[n - 1].can_read || items[n - 1].hung_up)) return false;
+        if (left == 0) return false;
+    }
+}
+
+result<sys::exit_status> child::terminate(int pidfd, std::uint64_t patience_ns) {
+    (void)os_->kill(-pid_, SIGTERM);
+    const auto gone = ended(pidfd, -1, patience_ns);
+    // What the leader had started may have ignored SIGTERM; while the leader is not reaped its group cannot be another's.
+    (void)os_->kill(-pid_, SIGKILL);
+    (void)gone;
+    auto status = os_->wait(pid_);
+    pid_ = 0;
+    return status;
+}
+
+result<sys::exit_status> child::wait(int stop_fd, std::uint64_t patience_ns) {
+    auto handle = os_->pidfd(pid_);
+    sys::owned_fd pidfd = handle ? sys::owned_fd(*os_, *handle) : sys::owned_fd();
+    auto done = ended(pidfd.get(), stop_fd, for_ever);
+    if (!done || !*done) {
+        auto status = terminate(pidfd.get(), patience_ns);
+        if (!done) return std::unexpected(done.error());
+        return fail(ECANCELED, "command", "wait", "it was stopped");
+    }
+    auto status = os_->wait(pid_);
+    pid_ = 0;
+    return status;
+}
+
+void child::end(std::uint64_t patience_ns) {
+    if (pid_ == 0) return;
+    auto handle = os_->pidfd(pid_);
+    sys::owned_fd pidfd = handle ? sys::owned_fd(*os_, *handle) : sys::owned_fd();
+    (void)terminate(pidfd.get(), patience_ns);
+}
+
+}  // namespace cohort::group::detail

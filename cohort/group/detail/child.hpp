@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+/// A child process that does not outlive its owner's interest: waited for, or ended with all it has started.
+///
+///     auto c = child::start(os, request);                    // request.new_group is set
+///     result<sys::exit_status> end = c->wait(stop_fd, patience);
+///
+/// Kernel: pidfd_open, poll, kill.
+#pragma once
+
+#include <cstdint>
+
+#include <cohort/base/error.hpp>
+#include <cohort/sys/fd.hpp>
+#include <cohort/sys/os.hpp>
+
+namespace cohort::group::detail {
+
+/// A resource: its destructor kills the process group and reaps the leader. One thread at a time, so that no signal is ever sent to a
+/// pid that has been reaped.
+class child {
+public:
+    static result<child> start(sys::os& os, sys::spawn_request request);
+    child(child&& other) noexcept : os_(other.os_), pid_(std::exchange(other.pid_, 0)) {}
+    child& operator=(child&&) = delete;
+    ~child();
+
+    /// Waits for the end. When `stop_fd` becomes readable (or hangs up) first: SIGTERM to the group, SIGKILL after `patience_ns`; the
+    /// answer is then ECANCELED, save when the child had ended well before.
+    result<sys::exit_status> wait(int stop_fd, std::uint64_t patience_ns);
+    /// SIGTERM, then as above.
+    void end(std::uint64_t patience_ns);
+
+private:
+    child(sys::os& os, int pid) : os_(&os), pid_(pid) {}
+    /// True: the process has ended (but is not reaped). False: the timeout passed or stop_fd spoke.
+    result<bool> ended(int pidfd, int stop_fd, std::uint64_t timeout_ns);
+    result<sys::exit_status> terminate(int pidfd, std::uint64_t patience_ns);
+
+    sys::os* os_;
+    int pid_;  // 0: none, or reaped
+};
+
+}  // namespace cohort::group::detail

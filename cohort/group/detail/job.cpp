@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cohort/group/detail/job.hpp>
+
+#include <fmt/format.h>
+
+#include <cohort/group/detail/child.hpp>
+#include <cohort/sys/fd.hpp>
+
+namespace cohort::group::detail {
+namespace {
+
+double seconds_between(std::uint64_t from, std::uint64_t to) { return static_cast<double>(to - from) / 1e9; }
+
+std::string with_instance(std::string text, int instance) {
+    for (std::size_t at; (at = text.find("{instance}")) != std::string::npos;) text.replace(at, 10, std::to_string(instance));
+    return text;
+}
+
+/// An output that is not there before it is published. Devices and pipes are written directly: they have no unfinished state to hide.
+class output {
+public:
+    static result<output> create(sys::os& os, const std::string& path) {
+        output out;
+        out.path_ = path;
+        const auto info = os.stat(path);
+        if (info && info->kind != sys::file_kind::regular) {
+            auto fd = sys::open_file(os, path, sys::open_write);
+            if (!fd) return std::unexpected(fd.error());
+            out.direct_ = std::move(*fd);
+            return out;
+        }
+        auto temp = sys::temp_file::create(os, path);
+        if (!temp) return std::unexpected(temp.error());
+        out.temp_.emplace(std::move(*temp));
+        return out;
+    }
+    int fd() const { return temp_ ? temp_->fd() : direct_.get(); }
+    /// Where the bytes stand now.
+    const std::string& place() const { return temp_ ? temp_->name() : path_; }
+    result<void> publish() { return temp_ ? temp_->commit() : direct_.close(); }
+
+private:
+    output() = default;
+    std::string path_;
+    std::optional<sys::temp_file> temp_;
+    sys::owned_fd direct_;
+};
+
+class runner {
+public:
+    runner(const job_plan& job, const job_context& context) : job_(job), spec_(job.spec), c_(context), os_(context.os) {}
+
+    void run() {
+        const std::uint64_t start = os_.now();
+        result<void> done = spec_.kind == job_spec::form::pipe ? pipe() : exec();
+        c_.update([&](job_report& r) { r.seconds = seconds_between(start, os_.now()); });
+        if (done) done = check();
+        for (std::size_t i = 0; done && i < outputs_.size(); ++i) done = outputs_[i].publish();
+        outputs_.clear();  // removes what was not published
+        c_.update([&](job_report& r) {
+            if (done) {
+                r.state = job_state::ok;
+            } else {
+                r.state = refused_ ? job_state::refused : c_.stop.stop_requested() && done.error().code == ECANCELED ? job_state::stopped : job_state::failed;
+                r.why = done.error();
+            }
+        });
+    }
+
+private:
+    result<void> pipe();
+    result<void> exec();
+    result<void> check();
+    result<sys::owned_fd> input_of(const std::string& path);
+    result<int> add_output(const std::string& path);
+    stream::pipe_options pipe_options();
+
+    const job_plan& job_;
+    const job_spec& spec_;
+    const job_context& c_;
+    sys::os& os_;
+    std::vector<output> outputs_;
+    bool refused_ = false;
+};
+
+/// What every process of the job finds in its environment.
+std::vector<std::string> names_of(const job_plan& job) {
+    return {"COHORT_NAME=" + job.spec.cohort, "COHORT_JOB=" + job.spec.name, "COHORT_CPUS=" + job.cpus.list()};
+}
+
+result<sys::owned_fd> runner::input_of(const std::string& path) { return sys::open_file(os_, path.empty() ? "/dev/null" : path, sys::open_read); }
+
+result<int> runner::add_output(const std::string& path) {
+    auto out = output::create(os_, path);
+    if (!out) return std::unexpected(out.error());
+    outputs_.push_back(std::move(*out));
+    return outputs_.back().fd();
+}
+
+stream::pipe_options runner::pipe_options() {
+    const pipe_spec& p = spec_.pipe;
+    stream::pipe_options o;
+    if (auto kind = stream::parse_codec(p.codec)) o.kind = *kind;
+    o.level = p.level;
+    o.decompress = p.decompress;
+    o.argv = p.command.words;
+    o.records = p.records;
+    o.environment = names_of(job_);
+    o.directory = job_.cwd;
+    o.cpus = job_.cpus;
+    o.serial_cpus = job_.cpus;
+    o.workers = p.threads;
+    o.block_bytes = p.block;
+    o.stop = c_.stop;
+    o.progress = [this](const stream::pipe_progress& now) {
+        c_.update([&](job_report& r) {
+            r.bytes_in = now.bytes_in;
+            r.bytes_out = now.bytes_out;
+            r.bytes_total = now.bytes_total;
+        });
+    };
+    return o;
+}
+
+result<void> runner::pipe() {
+    const pipe_spec& p = spec_.pipe;
+    stream::pipe_options o = pipe_options();
+    auto out = add_output(p.output);
+    if (!out) return std::unexpected(out.error());
+    o.output_fd = *out;
+
+    std::optional<child> producer;
+    sys::owned_fd from;
+    if (p.input.empty()) {
+        auto ends = os_.pipe();
+        if (!ends) return std::unexpected(ends.error());
+        from = sys::owned_fd(os_, ends->read);
+        sys::owned_fd to(os_, ends->write);
+        auto nothing = input_of("");
+        if (!nothing) return std::unexpected(nothing.error());
+        auto started = child::start(os_, {.argv = p.input_command.words, .stdin_fd = nothing->get(), .stdout_fd = to.get(), .affinity = job_.cpus,
+                                          .directory = job_.cwd, .environment = names_of(job_)});
+        if (!started) return std::unexpected(started.error());
+        producer.emplace(std::move(*started));
+        o.input_fd = from.get();
+    } else {
+        o.input_path = p.input;
+    }
+    auto done = c_.options.pipe_engine(o, os_);
+    if (!done) return std::unexpected(done.error());  // the producer is ended by its destructor
+    double producer_cpu = 0;
+    if (producer) {
+        (void)from.close();
+        auto end = producer->wait(c_.stop_fd, c_.options.patience_ns);
+        if (!end) return std::unexpected(end.error());
+        if (!end->ok()) return fail(ECHILD, "input command \"" + p.input_command.text() + "\"", "run", end->text());
+        producer_cpu = static_cast<double>(end->user_ns + end->system_ns) / 1e9;
+    }
+    c_.update([&](job_report& r) {
+        r.bytes_in = done->bytes_in;
+        r.bytes_out = done->bytes_out;
+        r.blocks = done->blocks;
+        r.ordered = done->ordered;
+        r.threads = done->workers;
+        r.cpu_seconds = done->child_cpu_seconds + producer_cpu;
+    });
+    if (done->ordered != done->blocks) {
+        return fail(EPROTO, "stream", "order", fmt::format("{} of {} blocks came in order", done->ordered, done->blocks));
+    }
+    return {};
+}
+
+result<void> runner::exec() {
+    const exec_spec& e = spec_.exec;
+    std::vector<child> children;
+    children.reserve(static_cast<std::size_t>(e.instances));
+    for (int i = 0; i < e.instances; ++i) {
+        if (c_.stop.stop_requested()) return fail(ECANCELED, "command", "start", "it was stopped");
+        auto in = input_of(with_instance(e.stdin_file, i));
+        if (!in) return std::unexpected(in.error());
+        // stdout is for data: a command without a file of its own talks to the terminal's error side.
+        result<int> out = 2, err = 2;
+        if (!e.stdout_file.empty()) out = add_output(with_instance(e.stdout_file, i));
+        if (!out) return std::unexpected(out.error());
+        if (!e.stderr_file.empty()) err = add_output(with_instance(e.stderr_file, i));
+        if (!err) return std::unexpected(err.error());
+        std::vector<std::string> env = names_of(job_);
+        env.push_back("COHORT_INSTANCE=" + std::to_string(i));
+        for (const auto& [name, value] : e.env) env.push_back(name + "=" + value);
+        auto started = child::start(os_, {.argv = e.command.words, .stdin_fd = in->get(), .stdout_fd = *out, .stderr_fd = *err, .affinity = job_.cpus,
+                                          .directory = job_.cwd, .environment = std::move(env)});
+        if (!started) return std::unexpected(started.error());  // those that run are ended by their destructors
+        children.push_back(std::move(*started));
+    }
+    result<void> first;
+    double cpu = 0;
+    std::vector<std::string> exits;
+    for (std::size_t i = 0; i < children.size(); ++i) {
+        auto end = children[i].wait(c_.stop_fd, c_.options.patience_ns);
+        exits.push_back(end ? end->text() : "stopped");
+        if (end) cpu += static_cast<double>(end->user_ns + end->system_ns) / 1e9;
+        if (!first) continue;
+        const std::string which = children.size() > 1 ? fmt::format(" (instance {})", i) : "";
+        if (!end) first = std::unexpected(end.error());
+        else if (!end->ok()) first = fail(ECHILD, "command \"" + e.command.text() + "\"" + which, "run", end->text());
+    }
+    std::uint64_t bytes = 0;
+    for (const output& o : outputs_) {
+        if (auto info = os_.fstat(o.fd())) bytes += info->size;
+    }
+    c_.update([&](job_report& r) {
+        r.exits = std::move(exits);
+        r.cpu_seconds = cpu;
+        r.cpu_known = true;
+        r.bytes_out = bytes;
+    });
+    return first;
+}
+
+result<void> runner::check() {
+    if (spec_.verify.empty()) return {};
+    c_.update([](job_report& r) { r.state = job_state::checking; });
+    const std::uint64_t start = os_.now();
+    auto nothing = input_of("");
+    if (!nothing) return std::unexpected(nothing.error());
+    std::vector<std::string> env = names_of(job_);
+    env.push_back("INPUT=" + (spec_.kind == job_spec::form::pipe ? spec_.pipe.input : spec_.exec.stdin_file));
+    if (!outputs_.empty()) env.push_back("OUTPUT=" + outputs_.front().place());
+    auto started = child::start(os_, {.argv = spec_.verify.words, .stdin_fd = nothing->get(), .stdout_fd = 2, .affinity = job_.cpus, .directory = job_.cwd,
+                                      .environment = std::move(env)});
+    if (!started) return std::unexpected(started.error());
+    auto end = started->wait(c_.stop_fd, c_.options.patience_ns);
+    if (!end) return std::unexpected(end.error());
+    c_.update([&](job_report& r) {
+        r.verify_seconds = seconds_between(start, os_.now());
+        r.verified = end->ok();
+    });
+    if (end->ok()) return {};
+    refused_ = true;
+    return fail(EBADMSG, "check \"" + spec_.verify.text() + "\"", "run", end->text());
+}
+
+}  // namespace
+
+void run_job(const job_plan& job, const job_context& context) { runner(job, context).run(); }
+
+}  // namespace cohort::group::detail

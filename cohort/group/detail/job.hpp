@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+/// One job from its first process to the name of its output.
+#pragma once
+
+#include <functional>
+#include <stop_token>
+
+#include <cohort/group/run.hpp>
+
+namespace cohort::group::detail {
+
+struct job_context {
+    sys::os& os;
+    const run_options& options;
+    std::stop_token stop;
+    int stop_fd;                                                      // readable or hung up once stop is requested
+    std::function<void(const std::function<void(job_report&)>&)> update;  // changes the shared report under its lock
+};
+
+/// Runs the job and leaves its final state in the report. Blocks; called by a thread of the job's own.
+void run_job(const job_plan& job, const job_context& context);
+
+}  // namespace cohort::group::detail

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cohort/group/run.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include <cohort/group/detail/job.hpp>
+#include <cohort/sys/fd.hpp>
+
+namespace cohort::group {
+namespace {
+
+/// Runs a plan's jobs. Each job has a thread of its own that waits for its processes or lends itself to its pipe; the caller's thread
+/// starts jobs and reports.
+///
+/// Synchronization: one caller. `mutex_` guards the reports; job threads change them through update() only, and tell by `changed_`.
+class scheduler {
+public:
+    scheduler(const plan& p, sys::os& os, const run_options& options) : plan_(p), os_(os), options_(options) {}
+
+    run_report run() {
+        start_ = os_.now();
+        prepare();
+        auto ends = os_.pipe();
+        if (!ends) return cannot_start(ends.error());
+        stop_read_ = sys::owned_fd(os_, ends->read);
+        stop_write_ = sys::owned_fd(os_, ends->write);
+        // Closing the write end makes every poller of the read end see a hang-up, however many there are.
+        std::stop_callback all_stop(stop_.get_token(), [this] { (void)stop_write_.close(); });
+        std::stop_callback asked(options_.stop, [this] { stop_.request_stop(); });
+        loop();
+        for (std::thread& t : threads_) t.join();
+        run_report out;
+        out.jobs = reports_;
+        out.seconds = since_start();
+        return out;
+    }
+
+private:
+    void prepare() {
+        for (const job_plan& j : plan_.jobs) {
+            job_report r;
+            r.name = j.spec.name;
+            r.cohort = j.spec.cohort;
+            r.pipe = j.spec.kind == job_spec::form::pipe;
+            r.cpus = j.cpus;
+            r.threads = j.threads;
+            r.output = r.pipe ? j.spec.pipe.output : j.spec.exec.stdout_file;
+            index_[j.spec.name] = reports_.size();
+            reports_.push_back(std::move(r));
+        }
+    }
+
+    run_report cannot_start(const error& why) {
+        for (job_report& r : reports_) {
+            r.state = job_state::failed;
+            r.why = why;
+        }
+        return {reports_, since_start(), {}};
+    }
+
+    void loop() {
+        std::unique_lock lock(mutex_);
+        for (;;) {
+            while (advance(lock)) {}
+            const bool all = std::all_of(reports_.begin(), reports_.end(), [](const job_report& r) { return ended(r.state); });
+            if (options_.watch) {
+                const std::vector<job_report> now = reports_;
+                lock.unlock();
+                options_.watch(now);
+                lock.lock();
+            }
+            if (all) return;
+            changed_.wait_for(lock, std::chrono::nanoseconds(options_.interval_ns), [this] { return std::exchange(dirty_, false); });
+        }
+    }
+
+    /// Starts, skips or stops waiting jobs; true when something changed, as that may decide about others. Called with the lock held.
+    bool advance(std::unique_lock<std::mutex>& lock) {
+        bool moved = false;
+        for (std::size_t i = 0; i < reports_.size(); ++i) {
+            job_report& r = reports_[i];
+            const bool bad = r.state == job_state::failed || r.state == job_state::refused;
+            if (bad && plan_.stop_on_failure && !stop_.stop_requested()) {
+                lock.unlock();
+                stop_.request_stop();
+                lock.lock();
+                moved = true;
+            }
+            if (r.state != job_state::waiting) continue;
+            if (stop_.stop_requested()) {
+                r.state = job_state::stopped;
+                r.why = error{ECANCELED, "job \"" + r.name + "\"", "start", "the run was stopped"};
+                moved = true;
+                continue;
+            }
+            moved = decide(i) || moved;
+        }
+        return moved;
+    }
+
+    /// What becomes of a waiting job. Called with the lock held.
+    bool decide(std::size_t i) {
+        job_report& r = reports_[i];
+        for (const std::string& name : plan_.jobs[i].spec.after) {
+            const job_report& before = reports_[index_.at(name)];
+            if (!ended(before.state)) return false;
+            if (before.state != job_state::ok) {
+                r.state = job_state::skipped;
+                r.why = error{ECANCELED, "job \"" + r.name + "\"", "start", "job \"" + name + "\" was to come before and " + state_name(before.state)};
+                return true;
+            }
+        }
+        r.state = job_state::running;
+        r.started = since_start();
+        threads_.emplace_back([this, i] {
+            detail::run_job(plan_.jobs[i], {os_, options_, stop_.get_token(), stop_read_.get(), [this, i](const auto& change) {
+                                                {
+                                                    const std::lock_guard guard(mutex_);
+                                                    const job_state was = reports_[i].state;
+                                                    change(reports_[i]);
+                                                    if (reports_[i].state != was) dirty_ = true;
+                                                    if (!dirty_) return;
+                                                }
+                                                changed_.notify_one();
+                                            }});
+        });
+        return true;
+    }
+
+    double since_start() const { return static_cast<double>(os_.now() - start_) / 1e9; }
+
+    const plan& plan_;
+    sys::os& os_;
+    const run_options& options_;
+    std::uint64_t start_ = 0;
+    std::map<std::string_view, std::size_t> index_;  // [const after prepare()]
+    std::stop_source stop_;
+    sys::owned_fd stop_read_, stop_write_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::vector<job_report> reports_;  // [guarded: mutex_]
+    bool dirty_ = false;               // [guarded: mutex_]
+    std::vector<std::thread> threads_;  // [the caller's]
+};
+
+}  // namespace
+
+const char* state_name(job_state s) {
+    switch (s) {
+        case job_state::waiting: return "waits";
+        case job_state::running: return "runs";
+        case job_state::checking: return "is checked";
+        case job_state::ok: return "ok";
+        case job_state::failed: return "failed";
+        case job_state::refused: return "was refused by its check";
+        case job_state::skipped: return "was skipped";
+        case job_state::stopped: return "was stopped";
+    }
+    return "";
+}
+
+bool run_report::ok() const {
+    return undo_errors.empty() && std::all_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::ok; });
+}
+
+std::optional<error> run_report::first_error() const {
+    for (job_state s : {job_state::failed, job_state::stopped, job_state::refused}) {
+        for (const job_report& j : jobs) {
+            if (j.state != s || !j.why) continue;
+            error e = *j.why;
+            e.object = "job \"" + j.name + "\": " + e.object;
+            return e;
+        }
+    }
+    return undo_errors.empty() ? std::nullopt : std::optional(undo_errors.front());
+}
+
+bool run_report::only_refused() const {
+    return undo_errors.empty() &&
+           std::any_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::refused; }) &&
+           std::none_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::failed; });
+}
+
+run_report run_jobs(const plan& p, sys::os& os, const run_options& options) { return scheduler(p, os, options).run(); }
+
+}  // namespace cohort::group

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Runs the jobs of a plan, those of all cohorts at the same time, each on its cohort's CPUs, and says what became of them.
+///
+///     run_options o;
+///     o.stop = catcher.token();                                       // SIGINT ends the children and removes what is unfinished
+///     o.watch = [](const std::vector<job_report>& now) { draw(now); };
+///     run_report r = run_jobs(plan, os, o);                           // after applied::apply (apply.hpp)
+///     if (!r.ok()) print(report_text(plan, r));
+///
+/// A job starts once all it waits for have succeeded. An output gets its name only when its job has succeeded and its check has said
+/// yes; until then it is a temporary file beside it, and it is gone when anything goes wrong. When a job fails, jobs that wait for it
+/// are skipped; the others go on (on_failure = "continue") or are stopped (on_failure = "stop").
+///
+/// Kernel: none.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include <cohort/base/error.hpp>
+#include <cohort/group/plan.hpp>
+#include <cohort/stream/pipe.hpp>
+#include <cohort/sys/os.hpp>
+
+namespace cohort::group {
+
+enum class job_state {
+    waiting,   // for another job
+    running,
+    checking,  // its verify command runs
+    ok,
+    failed,
+    refused,   // it ran, and verify said no
+    skipped,   // a job it waits for did not succeed
+    stopped,   // by a signal, or because another job failed
+};
+const char* state_name(job_state s);
+constexpr bool ended(job_state s) { return s >= job_state::ok; }
+
+/// One job, while it runs and after.
+struct job_report {
+    std::string name, cohort;
+    bool pipe = false;
+    job_state state = job_state::waiting;
+    cpumask cpus;                       // allowed, by affinity
+    int threads = 0;                    // workers of a pipe, instances of an exec
+    std::uint64_t bytes_in = 0, bytes_out = 0;
+    std::optional<std::uint64_t> bytes_total;  // of the input, where it is known beforehand
+    std::uint64_t blocks = 0, ordered = 0;     // jobs through padata; completions seen in order
+    double started = 0, seconds = 0;    // since the run began; of the work without the check
+    double cpu_seconds = 0;             // of the job's processes; of a pipe: of its commands and, where known, its own
+    bool cpu_known = false;
+    std::optional<bool> verified;       // unset: nothing was asked or the job did not come so far
+    double verify_seconds = 0;
+    std::string output;
+    std::vector<std::string> exits;     // of an exec: how each instance ended
+    std::optional<error> why;           // of failed, refused, skipped, stopped
+};
+
+struct run_report {
+    std::vector<job_report> jobs;  // in the order of the plan
+    double seconds = 0;
+    std::vector<error> undo_errors;
+
+    bool ok() const;
+    /// The error that decides the program's exit code: the first failed job's; a check that said no has EBADMSG and counts only when no
+    /// job failed. Unset when all is well.
+    std::optional<error> first_error() const;
+    bool only_refused() const;  // every job that did not succeed was refused by its check, or skipped for that reason
+};
+
+struct run_options {
+    std::stop_token stop;
+    /// Called by the thread that called run_jobs, at every change and at least every `interval`.
+    std::function<void(const std::vector<job_report>&)> watch;
+    std::uint64_t interval_ns = 100'000'000;
+    /// How long a child has between SIGTERM and SIGKILL.
+    std::uint64_t patience_ns = 3'000'000'000;
+    /// What runs a pipe job; tests put another in its place.
+    std::function<result<stream::pipe_report>(const stream::pipe_options&, sys::os&)> pipe_engine = stream::run_pipe;
+};
+
+/// Returns once every job has ended and every child is reaped. Expects a plan that holds.
+run_report run_jobs(const plan& p, sys::os& os, const run_options& options);
+
+/// The report as people read it.
+std::string report_text(const plan& p, const run_report& r);
+/// The same as JSON, with schema_version 1.
+std::string report_json(const plan& p, const run_report& r, int exit_code);
+
+}  // namespace cohort::group

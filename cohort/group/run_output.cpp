@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// The report of a run as text and as JSON.
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include <cohort/group/quantity.hpp>
+#include <cohort/group/run.hpp>
+#include <cohort/group/table.hpp>
+
+namespace cohort::group {
+namespace {
+
+std::string state_text(const job_report& j) {
+    switch (j.state) {
+        case job_state::ok: return "ok";
+        case job_state::failed: return "FAILED";
+        case job_state::refused: return "REFUSED";
+        case job_state::skipped: return "skipped";
+        case job_state::stopped: return "stopped";
+        default: return state_name(j.state);
+    }
+}
+
+std::string check_text(const job_report& j) {
+    if (!j.verified) return {};
+    return (*j.verified ? "yes, " : "NO, ") + human_seconds(j.verify_seconds);
+}
+
+/// bytes of the larger side: what a person calls the size of the work.
+double work_bytes(const job_report& j) { return static_cast<double>(std::max(j.bytes_in, j.bytes_out)); }
+
+std::string ratio_text(const job_report& j) {
+    if (!j.pipe || j.bytes_in == 0 || j.bytes_out == 0) return {};
+    return fmt::format("{:.1f} %", 100.0 * static_cast<double>(j.bytes_out) / static_cast<double>(j.bytes_in));
+}
+
+nlohmann::json error_json(const error& e) {
+    return {{"code", errno_name(e.code)}, {"object", e.object}, {"act", e.act}, {"reason", e.reason}, {"line", e.line()}};
+}
+
+nlohmann::json job_json(const job_report& j) {
+    nlohmann::json out{{"name", j.name},
+                       {"cohort", j.cohort},
+                       {"kind", j.pipe ? "pipe" : "exec"},
+                       {"cpus", j.cpus.list()},
+                       {"threads", j.threads},
+                       {"started", j.started},
+                       {"seconds", j.seconds},
+                       {"bytes_in", j.bytes_in},
+                       {"bytes_out", j.bytes_out},
+                       {"output", j.output}};
+    static constexpr const char* names[] = {"waiting", "running", "checking", "ok", "failed", "refused", "skipped", "stopped"};
+    out["state"] = names[static_cast<int>(j.state)];
+    if (j.pipe && ended(j.state)) out["order"] = {{"blocks", j.blocks}, {"in_order", j.ordered}};
+    if (j.seconds > 0) out["bytes_per_second"] = work_bytes(j) / j.seconds;
+    if (j.pipe && j.bytes_in > 0) out["ratio"] = static_cast<double>(j.bytes_out) / static_cast<double>(j.bytes_in);
+    if (j.cpu_known) out["cpu_seconds"] = j.cpu_seconds;
+    out["verified"] = j.verified ? nlohmann::json(*j.verified) : nlohmann::json(nullptr);
+    if (j.verified) out["verify_seconds"] = j.verify_seconds;
+    if (!j.exits.empty()) out["exits"] = j.exits;
+    if (j.why) out["error"] = error_json(*j.why);
+    return out;
+}
+
+}  // namespace
+
+std::string report_text(const plan& p, const run_report& r) {
+    const auto good = std::count_if(r.jobs.begin(), r.jobs.end(), [](const job_report& j) { return j.state == job_state::ok; });
+    const auto checked = std::count_if(r.jobs.begin(), r.jobs.end(), [](const job_report& j) { return j.verified == true; });
+    std::string out = fmt::format("{} of {} jobs ok, {} re-checked; {} on machine {}, {} usable\n\n", good, r.jobs.size(), checked,
+                                  human_seconds(r.seconds), p.machine.name, cpus_text(p.machine.usable));
+    using enum align;
+    text_table t({"cohort", "job", "CPUs", "result", "time", "read", "written", "size", "speed", "CPU time", "in order", "check says"},
+                 {left, left, left, left, right, right, right, right, right, right, right, left});
+    for (const job_report& j : r.jobs) {
+        const bool ran = j.state != job_state::skipped && j.seconds > 0;
+        const bool moved = ran && work_bytes(j) > 0;
+        const bool much = moved && (j.pipe || work_bytes(j) >= 1 << 20);  // the speed of a few bytes says nothing
+        t.row({j.cohort, j.name, j.cpus.list(), state_text(j), ran ? human_seconds(j.seconds) : "",
+               j.pipe && ran ? human_bytes(static_cast<double>(j.bytes_in)) : "",
+               moved ? human_bytes(static_cast<double>(j.bytes_out)) : "", ratio_text(j),
+               much ? human_bytes(work_bytes(j) / j.seconds) + "/s" : "", ran && j.cpu_known ? human_seconds(j.cpu_seconds) : "",
+               j.pipe && j.state == job_state::ok ? fmt::format("{} of {}", j.ordered, j.blocks) : "", check_text(j)});
+    }
+    out += t.text("  ");
+    for (const job_report& j : r.jobs) {
+        if (j.why) out += fmt::format("\n  {} \"{}\": {}", state_text(j), j.name, j.why->line());
+    }
+    if (good != static_cast<std::ptrdiff_t>(r.jobs.size())) out += "\n";
+    return out;
+}
+
+std::string report_json(const plan& p, const run_report& r, int exit_code) {
+    nlohmann::json out{{"schema_version", 1}, {"kind", "report"},   {"file", p.file},           {"ok", r.ok()},
+                       {"exit_code", exit_code}, {"seconds", r.seconds}, {"workdir", p.workdir}};
+    out["machine"] = {{"name", p.machine.name}, {"possible", p.machine.possible.list()}, {"usable", p.machine.usable.list()}};
+    for (const char* key : {"cohorts", "jobs", "undo_errors"}) out[key] = nlohmann::json::array();
+    for (const cohort_plan& c : p.cohorts) {
+        auto shared = nlohmann::json::array();
+        for (const unusable& s : c.shared) shared.push_back({{"cpus", s.cpus.list()}, {"cohort", s.reason}});
+        out["cohorts"].push_back({{"name", c.name}, {"cpus", c.cpus.list()}, {"shared", shared}, {"enforced", c.enforced}, {"advisory", c.advisory}});
+    }
+    for (const job_report& j : r.jobs) out["jobs"].push_back(job_json(j));
+    for (const error& e : r.undo_errors) out["undo_errors"].push_back(error_json(e));
+    return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace cohort::group

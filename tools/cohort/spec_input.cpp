@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "spec_input.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
+
+#include <cohort/group/spec.hpp>
+#include <cohort/group/view.hpp>
+#include <cohort/sys/fd.hpp>
+
+namespace cohort::cli {
+namespace {
+
+constexpr std::size_t largest_spec = std::size_t{64} << 20;
+
+void tell_faults(const std::vector<group::fault>& faults, bool json) {
+    for (const group::fault& f : faults) complain(f.line());
+    if (!json) return;
+    nlohmann::json out{{"schema_version", 1}, {"kind", "faults"}, {"faults", nlohmann::json::array()}};
+    for (const group::fault& f : faults) {
+        out["faults"].push_back({{"file", f.file}, {"line", f.at.line}, {"column", f.at.column}, {"object", f.object}, {"text", f.text}});
+    }
+    print(out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace
+
+void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json) {
+    auto text = path == "-" ? sys::read_rest(os, 0, largest_spec) : sys::read_file(os, path, largest_spec);
+    if (!text) return std::unexpected(text.error());
+    auto read = group::read_spec(path == "-" ? "standard input" : path, *text, [&](std::string_view name) { return os.getenv(std::string(name)); });
+    const std::string chosen = machine ? *machine : read.value.machine.empty() ? "live" : read.value.machine;
+    auto view = group::view_machine(chosen, os);
+    if (!view) {
+        tell_faults(read.faults, json);
+        // A machine that is named wrongly is a fault of whoever named it; one that cannot be read is the system's.
+        if (view.error().code != EINVAL && view.error().code != ERANGE) return std::unexpected(view.error());
+        complain(view.error().line());
+        return planned{{}, {}, exit_code::usage};
+    }
+    for (group::fault& f : group::check_cpus(read.value, *view)) read.faults.push_back(std::move(f));
+    if (!read.faults.empty()) {
+        tell_faults(read.faults, json);
+        return planned{{}, {}, exit_code::usage};
+    }
+    auto here = os.readlink("/proc/self/cwd");
+    if (!here) return std::unexpected(here.error());
+    return planned{group::make_plan(read.value, *view, *here), read.value.about, exit_code::ok};
+}
+
+}  // namespace cohort::cli

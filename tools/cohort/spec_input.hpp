@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What plan and up do first: read the spec, look at the machine, make the plan, and tell every fault.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include <cohort/group/plan.hpp>
+#include <cohort/sys/os.hpp>
+
+#include "command.hpp"
+
+namespace cohort::cli {
+
+struct planned {
+    std::optional<group::plan> plan;       // set: the spec has no fault; the plan may still not hold
+    std::string about;                     // the spec's own words
+    exit_code code = exit_code::ok;        // when there is no plan: faults were told, this is the exit code
+};
+
+/// `path` "-" is standard input. `machine` wins over the spec's own [machine]. Errors: those of reading the file and the machine.
+result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json);
+
+/// Writes to stdout.
+void print(const std::string& text);
+
+}  // namespace cohort::cli
