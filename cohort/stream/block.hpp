@@ -18,6 +18,8 @@
 #include <utility>
 #include <vector>
 
+#include <cohort/sys/memory.hpp>
+
 namespace cohort::stream {
 
 using byte_view = std::span<const std::uint8_t>;
@@ -63,10 +65,15 @@ public:
 
 private:
     struct release {
-        void operator()(std::uint8_t* p) const { ::operator delete(p, std::align_val_t{4096}); }
+        std::size_t bytes;
+        void operator()(std::uint8_t* p) const { sys::unmap_pages(p, bytes); }
     };
+    /// Pages of their own: malloc would keep freed blocks of many sizes, and the process would grow beyond its window.
     static std::unique_ptr<std::uint8_t, release> allocate(std::size_t n) {
-        return std::unique_ptr<std::uint8_t, release>(static_cast<std::uint8_t*>(::operator new(n ? n : 1, std::align_val_t{4096})));
+        const std::size_t bytes = n ? n : 1;
+        auto* p = static_cast<std::uint8_t*>(sys::map_pages(bytes));
+        if (!p) throw std::bad_alloc();
+        return {p, release{bytes}};
     }
 
     std::unique_ptr<std::uint8_t, release> memory_;

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t pipe_bytes = 1u << 20;
 constexpr std::size_t least_output = 64u << 10;
+constexpr std::size_t usual_command_block = 2u << 20;  // under that the start of a process weighs; cat, 2 CPUs: 1M 0.43 s, 2M 0.30 s, 4M 0.25 s
 
 class command_piece final : public piece {
 public:
@@ -119,7 +120,7 @@ private:
 }  // namespace
 
 result<pipe_report> run_command(const pipe_options& options, sys::os& system) {
-    const std::size_t block = options.block_bytes ? options.block_bytes : pipe_bytes;
+    const std::size_t block = options.block_bytes ? options.block_bytes : usual_command_block;
     const std::size_t keep = std::max(block + block / 8, least_output);
     auto r = ordered_run::create(options, system, {.block_bytes = block, .piece_bytes = block + keep});
     if (!r) return std::unexpected(r.error());

@@ -85,8 +85,9 @@ cut cutter::gzip_sized(byte_view in, bool end) {
     if (pos >= o_.target_in || bound >= o_.target_out || (pos && no_more)) return {pos, true, bound};
     if (pos || !no_more || !gzip_member_size(in)) return {};
     // One member, and it is too large to be decoded in one go, or the input ends inside it.
-    in_member_ = true;
-    return {in.size(), false, 0};
+    const std::size_t size = *gzip_member_size(in);
+    in_member_ = size > in.size();
+    return {std::min(size, in.size()), false, 0};
 }
 
 /// Members without a size: up to a place that looks like the start of another one.
