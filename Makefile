@@ -24,7 +24,7 @@ configure: packages
 
 demo: all
 	@mkdir -p $(BUILD)/demo
-	@TMPDIR=$(abspath $(BUILD))/demo $(BUILD)/cohort up examples/two-tenants.toml
+	@COHORT_WORKDIR=$(abspath $(BUILD))/demo $(BUILD)/cohort up examples/two-tenants.toml
 
 check: all
 	@scripts/check $(BUILD)
