@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <utility>
 
 #include <cohort/base/check.hpp>
 #include <cohort/sys/futex.hpp>
@@ -233,8 +234,8 @@ result<void> shell_core::drain() {
     }
     wait_for_head(target, options_.when_full == full_policy::help || inst_.workers().on_worker());
     sys::spin_guard hold(exception_lock_);
-    if (first_exception_) return fail(EIO, inst_.object(), "drain", "a serial() threw an exception");
-    return {};
+    if (!std::exchange(exception_is_new_, false)) return {};
+    return fail(EIO, inst_.object(), "drain", "a serial() threw an exception");
 }
 
 std::exception_ptr shell_core::exception() {

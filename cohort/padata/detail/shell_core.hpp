@@ -118,6 +118,7 @@ private:
     std::atomic<std::uint64_t> wake_at_{none};         // [atomic, seq_cst: smallest head that a waiter waits for]
     std::atomic<std::uint32_t> room_{0};               // [atomic: futex word of the waiters]
     std::exception_ptr first_exception_;               // [guarded: exception_lock_]
+    bool exception_is_new_ = false;                    // [guarded: exception_lock_] no drain() has answered it yet
     mutable sys::spinlock exception_lock_;
 
     // [stats: relaxed; written by the turn, save waits_ and batches_]
@@ -155,6 +156,7 @@ inline void shell_core::run_serial(job& j) {
     } catch (...) {
         sys::spin_guard hold(exception_lock_);
         if (!first_exception_) first_exception_ = std::current_exception();
+        exception_is_new_ = true;
     }
 }
 

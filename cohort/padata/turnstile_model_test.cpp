@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The turnstile over all interleavings of small scenarios. Rules: serial() in order, once, one at a time; the window holds; nothing is touched after the turn was passed
+/// on and the owner has destroyed the ring; the turn is never lost.
+#include <gtest/gtest.h>
+
+#include <mutex>
+
+#include <cohort/base/testing/interleave.hpp>
+#include <cohort/padata/detail/turnstile.hpp>
+
+namespace cohort::padata::detail {
+namespace {
+
+struct token {
+    int number;
+};
+using ring_type = turnstile<token, interleave::atomic, interleave::mutex>;
+
+/// What the scenarios share: a ring, its jobs, and what serial() saw.
+struct world {
+    world(interleave::run& r, std::uint32_t window, int jobs) : x(r), ring(window), total(jobs) {
+        for (int i = 0; i < jobs; ++i) tokens.push_back({i});
+        r.at_step([this] {
+            bool outsider = gone && interleave::run::now()->current() != owner;
+            return std::string(outsider ? "the ring was touched after its owner destroyed it" : "");
+        });
+        r.at_end([this] {
+            if (next != total) return std::string("jobs never delivered: the turn was lost");
+            return std::string(gone ? "" : "the ring never came to rest");
+        });
+    }
+
+    void serial(int number) {
+        if (in_serial) x.broken("two serial() at once");
+        if (number != next) x.broken("out of order");
+        in_serial = true;
+        interleave::run::point();
+        ++next;
+        in_serial = false;
+    }
+
+    /// As shell_core::drain_from and settle.
+    void drain(run_of_jobs r) {
+        for (;;) {
+            for (std::uint64_t seq = r.first; seq != r.end(); ++seq) serial(ring.job_at(seq)->number);
+            ring.leave(r);
+            if (!settle(r.end(), r)) return;
+        }
+    }
+    bool settle(std::uint64_t at, run_of_jobs& r) {
+        for (;;) {
+            bool may_go_home;
+            if (ring.pass_on(at, r, may_go_home)) return true;
+            if (!may_go_home) return false;
+            std::lock_guard hold(ring);
+            if (ring.go_home(at)) return false;
+        }
+    }
+
+    /// Numbers are given under the lock, as sequence numbers are.
+    token* next_token() { return &tokens[static_cast<std::size_t>(entered++)]; }
+
+    void submit() {
+        for (;;) {
+            interleave::run::wait_until([this] { return !ring.full(); });
+            std::lock_guard hold(ring);
+            if (ring.full()) continue;
+            ring.enter(next_token());
+            return;
+        }
+    }
+
+    /// As shell_core::try_inline. False: not at home.
+    bool submit_inline(bool finishes) {
+        run_of_jobs r{0, 1};
+        {
+            std::lock_guard hold(ring);
+            if (!ring.at_home()) return false;
+            r.first = ring.enter_with_turn(next_token());
+            ++claimed;
+        }
+        if (finishes) {
+            serial(static_cast<int>(r.first));
+            ring.leave_inline(r.first);
+        } else {
+            late = {r.first, 1};
+            has_late = true;
+            r.count = 0;
+        }
+        if (settle(r.end(), r)) drain(r);
+        return true;
+    }
+
+    /// A worker: takes runs until everything has been claimed.
+    void work(std::uint32_t most, bool in_parts) {
+        while (claimed < total) {
+            ++claiming;  // stands for the worker set's users_, which retire() waits for
+            run_of_jobs r = ring.claim(most);
+            --claiming;
+            if (r.count == 0) {
+                interleave::run::wait_until([this] { return claimed == total || ring.ready(); });
+                continue;
+            }
+            claimed += static_cast<int>(r.count);
+            if (in_parts && r.count > 1) {
+                run_of_jobs first{r.first, 1}, rest{r.first + 1, r.count - 1};
+                if (ring.finish(first)) drain(first);
+                r = rest;
+            }
+            if (ring.finish(r)) drain(r);
+        }
+    }
+
+    /// The owner: waits until everything is delivered, then destroys the ring as ~shell_core does.
+    void own() {
+        interleave::run::wait_until([this] { return next == total; });
+        owner = interleave::run::now()->current();
+        for (bool home = false; !home;) {
+            interleave::run::wait_until([this] { return ring.at_home(); });  // a loop without it would never let the others run
+            std::lock_guard hold(ring);
+            home = ring.at_home();
+        }
+        interleave::run::wait_until([this] { return claiming == 0; });
+        gone = true;
+    }
+
+    interleave::run& x;
+    ring_type ring;
+    std::vector<token> tokens;
+    int total, next = 0, entered = 0, claimed = 0, claiming = 0, owner = -1;
+    bool in_serial = false, gone = false, has_late = false;
+    run_of_jobs late{};
+};
+
+void expect_clean(const interleave::outcome& r) {
+    std::string schedule;
+    for (int t : r.schedule) schedule += std::to_string(t) + ' ';
+    EXPECT_EQ(r.failure, "") << "schedule: " << schedule;
+    EXPECT_TRUE(r.complete || !r.failure.empty()) << "only " << r.runs << " runs were walked";
+    ::testing::Test::RecordProperty("runs", std::to_string(r.runs));
+}
+
+TEST(turnstile_model, two_workers_and_a_submitter_deliver_in_order) {
+    expect_clean(interleave::explore(
+        [](interleave::run& x) {
+            auto w = std::make_shared<world>(x, 4, 3);
+            x.thread([w] { for (int i = 0; i < 3; ++i) w->submit(); });
+            x.thread([w] { w->work(1, false); });
+            x.thread([w] { w->work(2, true); });
+            x.thread([w] { w->own(); });
+        },
+        {.preemptions = 2}));
+}
+
+TEST(turnstile_model, a_window_of_two_is_used_again_and_again) {
+    expect_clean(interleave::explore(
+        [](interleave::run& x) {
+            auto w = std::make_shared<world>(x, 2, 4);
+            x.thread([w] { for (int i = 0; i < 4; ++i) w->submit(); });
+            x.thread([w] { w->work(2, true); });
+            x.thread([w] { w->work(1, false); });
+            x.thread([w] { w->own(); });
+        },
+        {.preemptions = 1}));
+}
+
+TEST(turnstile_model, a_job_run_inline_meets_a_second_submitter_and_a_worker) {
+    expect_clean(interleave::explore(
+        [](interleave::run& x) {
+            auto w = std::make_shared<world>(x, 4, 3);
+            x.thread([w] {
+                for (int i = 0; i < 2; ++i) {
+                    if (!w->submit_inline(true)) w->submit();
+                }
+            });
+            x.thread([w] { w->submit(); });
+            x.thread([w] { w->work(2, false); });
+            x.thread([w] { w->own(); });
+        },
+        {.preemptions = 2}));
+}
+
+TEST(turnstile_model, an_inline_job_that_is_finished_later_by_another_thread_keeps_its_turn) {
+    expect_clean(interleave::explore(
+        [](interleave::run& x) {
+            auto w = std::make_shared<world>(x, 4, 2);
+            x.thread([w] {
+                (void)w->submit_inline(false);
+                w->submit();
+            });
+            x.thread([w] {
+                interleave::run::wait_until([w] { return w->has_late; });
+                run_of_jobs r = w->late;
+                if (w->ring.finish(r)) w->drain(r);
+            });
+            x.thread([w] { w->work(1, false); });
+            x.thread([w] { w->own(); });
+        },
+        {.preemptions = 2}));
+}
+
+TEST(interleave, finds_a_lost_update) {
+    auto r = interleave::explore([](interleave::run& x) {
+        auto word = std::make_shared<interleave::atomic<int>>(0);
+        for (int t = 0; t < 2; ++t) x.thread([word] { word->store(word->load() + 1); });
+        x.at_end([word] { return std::string(word->peek() == 2 ? "" : "an update was lost"); });
+    });
+    EXPECT_EQ(r.failure, "an update was lost");
+}
+
+TEST(interleave, finds_a_deadlock) {
+    auto r = interleave::explore([](interleave::run& x) {
+        auto a = std::make_shared<interleave::mutex>(), b = std::make_shared<interleave::mutex>();
+        x.thread([=] { a->lock(); b->lock(); b->unlock(); a->unlock(); });
+        x.thread([=] { b->lock(); a->lock(); a->unlock(); b->unlock(); });
+    });
+    EXPECT_EQ(r.failure, "deadlock");
+}
+
+}  // namespace
+}  // namespace cohort::padata::detail
