@@ -66,6 +66,16 @@ TEST(synthetic, may_be_as_large_as_8192_cpus_and_1024_nodes) {
     EXPECT_EQ(m.nodes[1023].cpus.list(), "8184-8191");
 }
 
+TEST(synthetic, a_cpu_near_two_memories_belongs_to_the_first) {
+    const topology m = must_load("synthetic:pack:2 [numa] [numa] core:2 pu:1");
+    ASSERT_EQ(m.nodes.size(), 4u);
+    for (int c : m.online) {
+        const int at = m.cpus[static_cast<std::size_t>(c)].node;
+        for (int i = 0; i <= at; ++i) EXPECT_EQ(m.nodes[static_cast<std::size_t>(i)].cpus.test(c), i == at) << "cpu " << c << " node " << i;
+    }
+    EXPECT_EQ(m.nodes[0].cpus, m.nodes[1].cpus) << "both are near it";
+}
+
 TEST(synthetic, without_cores_each_cpu_is_one) {
     const topology m = must_load("synthetic:pu:4");
     EXPECT_EQ(m.cores.size(), 4u);
