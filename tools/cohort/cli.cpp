@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <iostream>
 #include <map>
 
 #include <cohort/group/quantity.hpp>
@@ -166,6 +167,23 @@ std::string extras_text(const CLI::App& app) {
 
 }  // namespace
 
+namespace {
+
+/// The last word: what was printed must have arrived, and an error is told and becomes an exit code.
+int finish(outcome done) {
+    std::cout.flush();
+    errno = 0;
+    if ((std::fflush(stdout) != 0 || std::ferror(stdout) || !std::cout) && done) {
+        const int code = errno ? errno : EIO;
+        done = fail(code, "standard output", "write", errno_text(code));
+    }
+    if (done) return static_cast<int>(*done);
+    complain(done.error().line());
+    return static_cast<int>(exit_code_of(done.error()));
+}
+
+}  // namespace
+
 struct registry::state {
     std::shared_ptr<help_writer> help = std::make_shared<help_writer>();
     CLI::App app{"Cohort: cores, order and memory for user-space programs, by the kernel's own rules.", "cohort"};
@@ -249,7 +267,7 @@ int registry::main(int argc, char** argv) {
         std::vector<std::string> reversed(args.rbegin(), args.rend());
         state_->app.parse(std::move(reversed));
     } catch (const CLI::Success& e) {
-        return state_->app.exit(e);
+        return finish(state_->app.exit(e) == 0 ? exit_code::ok : exit_code::usage);
     } catch (const CLI::ExtrasError&) {
         return static_cast<int>(*usage(extras_text(state_->app)));
     } catch (const CLI::RequiredError& e) {
@@ -261,13 +279,7 @@ int registry::main(int argc, char** argv) {
     } catch (const CLI::ParseError& e) {
         return static_cast<int>(*usage(e.what()));
     }
-    outcome done = chosen ? chosen->state_->body() : outcome(exit_code::usage);
-    if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-        if (done) done = fail(errno, "standard output", "write", errno_text(errno));
-    }
-    if (done) return static_cast<int>(*done);
-    complain(done.error().line());
-    return static_cast<int>(exit_code_of(done.error()));
+    return finish(chosen ? chosen->state_->body() : outcome(exit_code::usage));
 }
 
 }  // namespace cohort::cli

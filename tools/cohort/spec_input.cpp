@@ -26,6 +26,23 @@ void tell_faults(const std::vector<group::fault>& faults, bool json) {
 
 }  // namespace
 
+outcome machine_fault(const error& e) {
+    if (e.code != EINVAL && e.code != ERANGE) return std::unexpected(e);
+    return usage(e.line());
+}
+
+result<void> write_whole(sys::os& os, const std::string& path, const std::string& text) {
+    if (path == "-") {
+        print(text);
+        return {};
+    }
+    if (auto info = os.stat(path); info && info->kind != sys::file_kind::regular) return sys::write_file(os, path, text);
+    auto temp = sys::temp_file::create(os, path);
+    if (!temp) return std::unexpected(temp.error());
+    if (auto w = sys::write_all(os, temp->fd(), text); !w) return w;
+    return temp->commit();
+}
+
 void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
 result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json) {
@@ -36,10 +53,9 @@ result<planned> plan_of(sys::os& os, const std::string& path, const std::optiona
     auto view = group::view_machine(chosen, os);
     if (!view) {
         tell_faults(read.faults, json);
-        // A machine that is named wrongly is a fault of whoever named it; one that cannot be read is the system's.
-        if (view.error().code != EINVAL && view.error().code != ERANGE) return std::unexpected(view.error());
-        complain(view.error().line());
-        return planned{{}, {}, exit_code::usage};
+        const outcome code = machine_fault(view.error());
+        if (!code) return std::unexpected(code.error());
+        return planned{{}, {}, *code};
     }
     for (group::fault& f : group::check_cpus(read.value, *view)) read.faults.push_back(std::move(f));
     if (!read.faults.empty()) {

@@ -21,6 +21,12 @@ struct planned {
 /// `path` "-" is standard input. `machine` wins over the spec's own [machine]. Errors: those of reading the file and the machine.
 result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json);
 
+/// A machine that is named wrongly is the fault of whoever named it (usage); one that cannot be read is the system's.
+outcome machine_fault(const error& e);
+
+/// The whole file or none of it; "-" is standard output, devices are written as they are.
+result<void> write_whole(sys::os& os, const std::string& path, const std::string& text);
+
 /// Writes to stdout.
 void print(const std::string& text);
 
