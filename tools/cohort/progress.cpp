@@ -16,7 +16,7 @@ using group::job_state;
 namespace {
 
 constexpr std::size_t most_lines = 20;
-constexpr int bar_width = 20;
+constexpr int bar_width = 16;
 
 std::string bar(double part) {
     const int full = std::clamp(static_cast<int>(part * bar_width), 0, bar_width);
@@ -36,9 +36,9 @@ std::string line_of(const job_report& j, double seconds, int width, int name_wid
         text = state_name(j.state);
     }
     if (j.state == job_state::running && done > 0 && seconds > 0) {
-        text += fmt::format("  {} in, {} out, {}/s", group::human_bytes(done), group::human_bytes(static_cast<double>(j.bytes_out)),
+        text += fmt::format("  {} → {}, {}/s", group::human_bytes(done), group::human_bytes(static_cast<double>(j.bytes_out)),
                             group::human_bytes(done / seconds));
-    } else if (j.state == job_state::running) {
+    } else if (j.state == job_state::running && seconds >= 0.1) {
         text += "  " + group::human_seconds(seconds);
     } else if (group::ended(j.state) && j.seconds > 0) {
         text += " in " + group::human_seconds(j.seconds);
