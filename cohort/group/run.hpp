@@ -51,7 +51,7 @@ struct job_report {
     std::optional<std::uint64_t> bytes_total;  // of the input, where it is known beforehand
     std::uint64_t blocks = 0, ordered = 0;     // jobs through padata; completions seen in order
     double started = 0, seconds = 0;    // since the run began; of the work without the check
-    double cpu_seconds = 0;             // of the job's processes; of a pipe: of its commands and, where known, its own
+    double cpu_seconds = 0;             // of the job's processes; of a pipe: its reader, blocks and commands
     bool cpu_known = false;
     std::optional<bool> verified;       // unset: nothing was asked or the job did not come so far
     double verify_seconds = 0;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <ctime>
 
+#include <cohort/sys/thread.hpp>
+
 namespace cohort::stream {
 
 std::uint64_t usual_memory(int workers, std::uint64_t bytes_per_block) {
@@ -23,11 +25,13 @@ double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC
 
 void piece::parallel() {
     if (!run.failed_.load(std::memory_order_relaxed)) {
+        const std::uint64_t before = sys::thread_cpu_ns();
         try {
             worked = work();
         } catch (const std::bad_alloc&) {
             worked = fail(ENOMEM, run.in().name(), "work on a block", "no memory");
         }
+        run.work_ns_.fetch_add(sys::thread_cpu_ns() - before, std::memory_order_relaxed);
         // The reader may stop; pieces before this one still go their way.
         if (!worked) run.doomed_.store(true, std::memory_order_relaxed);
     }
@@ -36,7 +40,9 @@ void piece::parallel() {
 
 void piece::serial() {
     std::unique_ptr<piece> self(this);
+    const std::uint64_t before = sys::thread_cpu_ns();
     run.deliver(*this);
+    run.work_ns_.fetch_add(sys::thread_cpu_ns() - before, std::memory_order_relaxed);
 }
 
 result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& options, sys::os& system, const run_shape& shape) {
@@ -180,6 +186,7 @@ result<pipe_report> ordered_run::finish(const std::function<result<void>()>& las
     out.workers = workers_;
     out.seconds = static_cast<double>(os_.now() - started_) / 1e9;
     out.cpu_seconds = cpu_seconds() - cpu_started_;
+    out.work_cpu_seconds = static_cast<double>(work_ns_) / 1e9;
     out.child_cpu_seconds = static_cast<double>(child_ns_) / 1e9;
     out.block_bytes = block_bytes_;
     out.memory = memory_;

@@ -72,6 +72,7 @@ struct pipe_report {
     int workers = 0;
     double seconds = 0;
     double cpu_seconds = 0;             ///< of this process
+    double work_cpu_seconds = 0;        ///< of the blocks' work and writing in this process: this run's alone, without the reader
     double child_cpu_seconds = 0;       ///< of the commands
     std::uint64_t block_bytes = 0, memory = 0;
     std::string input, output;          ///< as a person calls them

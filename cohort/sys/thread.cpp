@@ -22,6 +22,12 @@ void futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept {
     ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
 }
 
+std::uint64_t thread_cpu_ns() noexcept {
+    timespec t{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
 result<void> pin_thread(const cpumask& cpus) {
     unsigned long words[max_cpus / (8 * sizeof(unsigned long))] = {};
     for (int cpu : cpus) words[cpu / (8 * sizeof(long))] |= 1UL << (cpu % (8 * sizeof(long)));

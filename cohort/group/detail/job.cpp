@@ -5,6 +5,7 @@
 
 #include <cohort/group/detail/child.hpp>
 #include <cohort/sys/fd.hpp>
+#include <cohort/sys/thread.hpp>
 
 namespace cohort::group::detail {
 namespace {
@@ -146,7 +147,10 @@ result<void> runner::pipe() {
     } else {
         o.input_path = p.input;
     }
+    // This thread is the pipe's reader; the workers' share is in the engine's report.
+    const std::uint64_t reader_before = sys::thread_cpu_ns();
     auto done = c_.options.pipe_engine(o, os_);
+    const double reader_cpu = seconds_between(reader_before, sys::thread_cpu_ns());
     if (!done) return std::unexpected(done.error());  // the producer is ended by its destructor
     double producer_cpu = 0;
     if (producer) {
@@ -162,7 +166,8 @@ result<void> runner::pipe() {
         r.blocks = done->blocks;
         r.ordered = done->ordered;
         r.threads = done->workers;
-        r.cpu_seconds = done->child_cpu_seconds + producer_cpu;
+        r.cpu_seconds = reader_cpu + done->work_cpu_seconds + done->child_cpu_seconds + producer_cpu;
+        r.cpu_known = true;
     });
     if (done->ordered != done->blocks) {
         return fail(EPROTO, "stream", "order", fmt::format("{} of {} blocks came in order", done->ordered, done->blocks));

@@ -118,7 +118,7 @@ private:
 
     std::atomic<bool> doomed_{false};             // [atomic: set once; orders nothing, failure_ is behind lock_]
     std::atomic<bool> failed_{false};             // [atomic: set once after failure_; as doomed_]
-    std::atomic<std::uint64_t> serial_blocks_{0}, unread_blocks_{0}, child_ns_{0};  // [stats: relaxed]
+    std::atomic<std::uint64_t> serial_blocks_{0}, unread_blocks_{0}, child_ns_{0}, work_ns_{0};  // [stats: relaxed]
 
     std::optional<std::stop_callback<std::function<void()>>> on_stop_;
 };
