@@ -8,48 +8,16 @@
 
 #include <cohort/base/check.hpp>
 #include <cohort/sys/biased_lock.hpp>
-#include <cohort/sys/futex.hpp>
 #include <cohort/sys/ticks.hpp>
+#include <cohort/work/detail/worker.hpp>
 
 namespace cohort::work {
-
-/// One thread. Fields without a mark belong to the thread itself.
-struct worker {
-    int cpu = 0;                            // [const after init]
-    std::atomic<bool> general{false};       // [atomic: set_cpus writes, the thread looks before each batch]
-    std::atomic<std::uint32_t> token{0};    // [atomic: 1 = wake up; futex word]
-    bool parked = false;                    // [guarded: set's lock_]
-    bool idle = false;                      // [guarded: set's lock_] it stands in idle_ and counts as parked
-    std::atomic<bool> back{false};          // [atomic: it stands back for a lent thread; written under lock_]
-    std::atomic<std::uint64_t> lent{0};     // [atomic: ticks at which a thread last said that it runs work on this CPU]
-    bool searching = false;                 // counts as searching; written by the waker before the token
-    std::atomic<bool> has_mail{false};      // [atomic: mailbox not empty]
-    sys::spinlock mail_lock;
-    mail* mail_head COHORT_SYS_TS(guarded_by(mail_lock)) = nullptr;
-    mail* mail_tail COHORT_SYS_TS(guarded_by(mail_lock)) = nullptr;
-    std::thread thread;
-};
 
 namespace {
 thread_local const worker_set* set_of_this_thread = nullptr;
 }
 
 bool worker_set::on_worker() const { return set_of_this_thread == this; }
-
-void context::found(runnable& r) {
-    bool more = false;
-    if (own && own->searching) {
-        own->searching = false;
-        // rmw: found; before the looks below. Pairs with [seq_cst] in wake_if_idle: a publisher that still saw us searching published before this.
-        set->state_.fetch_sub(worker_set::one_searching, std::memory_order_seq_cst);
-        // Only where somebody could be woken does it matter what is left.
-        if (worker_set::unpack(set->state_.load(std::memory_order_seq_cst)).parked > 0) {
-            if (r.unfenced()) sys::barrier_on_all_threads();
-            more = set->listed_count_.load(std::memory_order_seq_cst) > 1;
-        }
-    }
-    if (more || r.ready()) set->wake_if_idle();
-}
 
 // ---- creating, resizing, ending
 
@@ -247,140 +215,6 @@ void worker_set::retire(runnable& r) {
 bool worker_set::others_listed(const runnable* current) const {
     int mine = current && current->listed_.load(std::memory_order_relaxed) ? 1 : 0;
     return listed_count_.load(std::memory_order_seq_cst) > mine;
-}
-
-// ---- waking and parking
-
-/// Takes a parked worker out of its sleep; the caller gives it the token after unlocking. Null when it was awake.
-worker* worker_set::unpark_locked(worker& w) {
-    if (!w.parked) return nullptr;
-    w.parked = false;
-    if (w.idle) {
-        w.idle = false;
-        idle_.erase(std::find(idle_.begin(), idle_.end(), &w));
-        w.searching = true;
-        // rmw: counted as searching before anyone can see it leave the parked ones.
-        state_.fetch_add(one_searching - one_parked, std::memory_order_seq_cst);
-    }
-    return &w;
-}
-
-/// The worker that parked last has the warmest cache; one on the caller's own CPU would only take it away, so it comes last, and where the caller runs
-/// work there itself it only stands by.
-worker* worker_set::choose_idle_locked(int lent_cpu) {
-    if (idle_.empty()) return nullptr;
-    int here = lent_cpu >= 0 ? lent_cpu : sys::current_cpu();
-    worker* best = idle_.back();
-    if (best->cpu == here && idle_.size() > 1) best = idle_[idle_.size() - 2];
-    if (best->cpu != lent_cpu) return unpark_locked(*best);
-    idle_.erase(std::find(idle_.begin(), idle_.end(), best));
-    best->idle = false;  // still parked, but neither searching nor to be woken by publishers: it looks by itself
-    best->back.store(true, std::memory_order_relaxed);
-    best->lent.store(sys::ticks(), std::memory_order_relaxed);
-    state_.fetch_sub(one_parked, std::memory_order_seq_cst);
-    return best;
-}
-
-void worker_set::give_token(worker* w) {
-    if (!w) return;
-    // release: what the waker wrote (searching). Pairs with [acquire: park].
-    w->token.store(1, std::memory_order_release);
-    sys::futex_wake(w->token, 1);
-}
-
-void worker_set::wake_one(int lent_cpu) {
-    worker* w = nullptr;
-    {
-        sys::spin_guard hold(lock_);
-        if (unpack(state_.load(std::memory_order_seq_cst)).searching == 0) w = choose_idle_locked(lent_cpu);
-    }
-    give_token(w);
-}
-
-void worker_set::lend(int cpu) {
-    worker* w = find(cpu);
-    if (w) w->lent.store(sys::ticks(), std::memory_order_relaxed);
-}
-
-bool worker_set::lent_lately(const worker& w) const {
-    std::uint64_t at = w.lent.load(std::memory_order_relaxed);
-    return at != 0 && static_cast<double>(sys::ticks() - at) * sys::ns_per_tick() < stand_back_us * 1'000;
-}
-
-/// Between batches, while a lender runs work on this CPU: two threads that take turns there would only hold each other's claimed jobs up.
-void worker_set::give_way(worker& w, runnable*& current) {
-    drop(current);
-    {
-        sys::spin_guard hold(lock_);
-        if (w.has_mail.load(std::memory_order_seq_cst) || stopping_.load(std::memory_order_relaxed)) return;
-        if (std::exchange(w.searching, false)) state_.fetch_sub(one_searching, std::memory_order_seq_cst);
-        w.parked = true;
-        w.back.store(true, std::memory_order_relaxed);
-    }
-    wake_if_idle();
-    sleep(w);
-}
-
-/// Until the token comes, or, standing back, until it is needed.
-void worker_set::sleep(worker& w) {
-    if (w.back.load(std::memory_order_relaxed) && stand_back(w)) return;
-    do {
-        // acquire: pairs with [release: give_token]; then `searching` is ours again.
-        while (w.token.load(std::memory_order_acquire) == 0) sys::futex_wait(w.token, 0);
-        w.token.store(0, std::memory_order_relaxed);
-    } while (w.back.load(std::memory_order_relaxed) && !stand_back(w));
-}
-
-/// The worker's CPU is lent: sleeps until the lender has been silent for a while or the work is gone. False: woken for something else, look at once.
-/// A publisher need not wake it again, so nothing is lost if the lender goes away with work left: this one looks again after stand_back_us.
-bool worker_set::stand_back(worker& w) {
-    for (int naps = 1;; naps = std::min(naps * 2, 4)) {
-        sys::futex_wait(w.token, 0, naps * stand_back_us * 1'000);
-        sys::spin_guard hold(lock_);
-        bool called = !w.parked;  // mail, a new role or the end
-        if (!called && head_ && lent_lately(w)) continue;
-        w.back.store(false, std::memory_order_relaxed);
-        w.parked = false;
-        return !called;
-    }
-}
-
-/// Looks for work for a while. True: something is there, or the role changed.
-bool worker_set::search(worker& w, runnable* current) const {
-    std::uint64_t limit = static_cast<std::uint64_t>(options_.spin_ns / sys::ns_per_tick());
-    std::uint64_t begin = sys::ticks();
-    for (int i = 1;; ++i) {
-        if (w.has_mail.load(std::memory_order_relaxed) || stopping_.load(std::memory_order_relaxed)) return true;
-        if (!w.general.load(std::memory_order_relaxed)) return false;
-        if (current && (current->retiring_.load(std::memory_order_relaxed) || current->ready())) return true;
-        if (others_listed(current)) return true;
-        if (sys::ticks() - begin > limit) return false;
-        if (i % 32 == 0) sys::yield_thread();
-        else sys::cpu_relax();
-    }
-}
-
-void worker_set::park(worker& w, runnable*& current) {
-    bool was_general = w.general.load(std::memory_order_relaxed);
-    if (current && was_general && !dry(*current)) return;
-    drop(current);
-    if (!was_general) wake_if_idle();  // what it leaves listed is for others
-    {
-        sys::spin_guard hold(lock_);
-        bool general = w.general.load(std::memory_order_seq_cst);
-        if (w.has_mail.load(std::memory_order_seq_cst) || stopping_.load(std::memory_order_relaxed)) return;
-        if (general && head_) return;
-        std::uint64_t change = 0;
-        if (w.searching) change -= one_searching;
-        if (general) change += one_parked;
-        w.searching = false;
-        w.parked = true;
-        w.idle = general;
-        if (general) idle_.push_back(&w);
-        // rmw: park, under lock_ and after the look at the list. Pairs with [seq_cst] in wake_if_idle.
-        state_.fetch_add(change, std::memory_order_seq_cst);
-    }
-    sleep(w);
 }
 
 // ---- running

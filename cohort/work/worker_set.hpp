@@ -100,7 +100,6 @@ private:
     bool lent_lately(const worker& w) const;
     void give_way(worker& w, runnable*& current);
     void sleep(worker& w);
-    bool stand_back(worker& w);
     bool dry(runnable& r);
     runnable* pick();
     static void drop(runnable*& current);

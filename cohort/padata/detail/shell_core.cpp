@@ -181,11 +181,12 @@ void shell_core::refill() {
 
 // ---- waiting
 
-/// With the ring lock: the head at which a submitter should look again. Half a window at once, so that it is not woken for each job.
+/// With the ring lock: the head at which a submitter should look again. Half a window at once, so that it is not woken for each job. Never beyond the tail:
+/// the head moves meanwhile, and where everything has left already no later head would come.
 std::uint64_t shell_core::room_target() const {
     std::uint64_t tail = ring_.tail(), head = ring_.head();
-    if (late_head_ || !ring_.full()) return head + 1;  // held up by bytes or by kept jobs
-    return std::max(head + 1, tail - ring_.window() / 2);
+    bool by_jobs = !late_head_ && tail - head == ring_.window();  // else by bytes or by kept jobs
+    return std::min(tail, by_jobs ? std::max(head + 1, tail - ring_.window() / 2) : head + 1);
 }
 
 bool shell_core::help_once() {

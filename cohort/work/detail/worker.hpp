@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+/// One thread of a worker set. The set's protocol is in ../README.md.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+
+#include <cohort/sys/spinlock.hpp>
+#include <cohort/work/runnable.hpp>
+
+namespace cohort::work {
+
+/// Fields without a mark belong to the thread itself.
+struct worker {
+    int cpu = 0;                            // [const after init]
+    std::atomic<bool> general{false};       // [atomic: set_cpus writes, the thread looks before each batch]
+    std::atomic<std::uint32_t> token{0};    // [atomic: counts wake-ups; futex word of sleep()]
+    bool parked = false;                    // [guarded: set's lock_] it sleeps, or is about to
+    bool idle = false;                      // [guarded: set's lock_] it stands in idle_ and counts as parked
+    bool back = false;                      // [guarded: set's lock_] it stands back for a lender
+    std::atomic<std::uint64_t> lent{0};     // [atomic: ticks at which a thread last said that it runs work on this CPU]
+    bool searching = false;                 // counts as searching; while parked [guarded: set's lock_]
+    std::atomic<bool> has_mail{false};      // [atomic: mailbox not empty]
+    sys::spinlock mail_lock;
+    mail* mail_head COHORT_SYS_TS(guarded_by(mail_lock)) = nullptr;
+    mail* mail_tail COHORT_SYS_TS(guarded_by(mail_lock)) = nullptr;
+    std::thread thread;
+};
+
+}  // namespace cohort::work
