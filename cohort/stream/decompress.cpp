@@ -123,8 +123,9 @@ result<pipe_report> run_decompress(const pipe_options& options, sys::os& system)
     o.target_out = std::clamp<std::uint64_t>(memory / 16, 64u << 10, 8u << 20);
     o.max_in = std::max<std::uint64_t>(memory / 8, 64u << 10);
     o.max_out = std::max<std::uint64_t>(memory / 4, 128u << 10);
+    o.max_window = std::max<std::uint64_t>(options.memory, 128u << 20);
     decoding d{.kind = o.kind, .idle = {}, .stream = nullptr};
-    auto stream = stream_decoder::create({.kind = o.kind, .max_window = std::max<std::uint64_t>(options.memory, 128u << 20)});
+    auto stream = stream_decoder::create({.kind = o.kind, .max_window = o.max_window});
     if (!stream) return std::unexpected(stream.error());
     d.stream = std::move(*stream);
     auto r = ordered_run::create(options, system, {.block_bytes = o.target_in, .piece_bytes = o.target_in + o.target_out});

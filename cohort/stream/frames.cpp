@@ -117,6 +117,7 @@ cutter::step cutter::zstd_frame(walk& w, byte_view rest, std::size_t& used) cons
         const std::uint64_t base = std::uint64_t{1} << (10 + (rest[5] >> 3));
         window = base + base / 8 * (rest[5] & 7);
     }
+    if (!single && window > o_.max_window) return lose(w);  // the decoder says so
     w.block_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(window, zstd_block_max));
     w.checksum = d & 4;
     w.at = walk::block;

@@ -25,6 +25,8 @@ struct cut_options {
     std::size_t target_out = 8u << 20;  ///< ... or so much content
     std::size_t max_in = 16u << 20;     ///< a frame larger than that, ...
     std::uint64_t max_out = 32u << 20;  ///< ... or with more content, goes in parts
+    /// As in decode_options. In one go a window costs nothing, but whether a frame is refused shall not depend on its size.
+    std::uint64_t max_window = 128u << 20;
 };
 
 struct cut {

@@ -167,11 +167,25 @@ result<void> tell(const stream::pipe_report& r, const pipe_arguments& a, sys::os
     return {};
 }
 
+/// A standard descriptor that is closed would be given to the next file that is opened, and that file be taken for it. One that is needed is an
+/// error; others are filled.
+result<void> hold_standard_descriptors(sys::os& os, bool need_in, bool need_out) {
+    static const char* const names[] = {"standard input", "standard output", "standard error"};
+    const bool needed[] = {need_in, need_out, false};
+    for (int fd = 0; fd < 3; ++fd) {
+        if (os.fstat(fd)) continue;
+        if (needed[fd]) return fail(EBADF, names[fd], fd == 0 ? "read" : "write", "it is closed");
+        if (auto filler = os.open("/dev/null", fd == 0 ? sys::open_read : sys::open_write); !filler) return std::unexpected(filler.error());
+    }
+    return {};
+}
+
 outcome pipe(const pipe_arguments& a) {
     sys::os& os = sys::real();
     auto options = options_of(a);
     if (!options) return usage("pipe: " + options.error().line());
     const bool data_on_stdout = options->output_path.empty();
+    if (auto held = hold_standard_descriptors(os, options->input_path.empty(), data_on_stdout); !held) return std::unexpected(held.error());
     if (options->kind && !options->decompress && data_on_stdout && os.isatty(1) && !a.force) {
         return usage("pipe: compressed data is not written to a terminal; -o FILE, or --force");
     }
