@@ -5,7 +5,7 @@
 Usage: bench/report.py RAW.jsonl OUT_DIR
 
 summary.json is a list of {name, unit, ours, peer, peer_name, ratio, ...}: medians; ratio > 1 means we are better, whatever the unit. For each bench the
-first row is the one against the peer's best variant; the others are shown beside it.
+first row is the one against the peer's best variant; the others are shown beside it. summary.md is the same as the table of docs/performance.md.
 """
 import json
 import os
@@ -39,6 +39,7 @@ def row(name, ours, peer, peer_name):
     ratio = a["ours"] / b["peer"] if high else b["peer"] / a["ours"]
     out = {"name": name, "unit": ours["unit"], "ours": a["ours"], "peer": b["peer"], "peer_name": peer_name, "ratio": round(ratio, 4)}
     out["min"] = {"ours": a["ours_worst" if high else "ours_best"], "peer": b["peer_worst" if high else "peer_best"]}
+    out["best"] = {"ours": a["ours_best"], "peer": b["peer_best"]}
     out["cpu"] = {"unit": ours.get("cpu_unit", ours["unit"]), "ours": a["ours_cpu"], "peer": b["peer_cpu"]}
     out["variants"] = {"ours": a["ours_variant"], "peer": b["peer_variant"]}
     out["rounds"], out["cpus"] = len(ours["wall"]), ours["cpus"]
@@ -105,6 +106,18 @@ def plot(name, variants, path):
         f.write("\n".join(out) + "\n")
 
 
+def markdown(rows):
+    out = ["| bench | peer | ours | peer's | unit | ratio | CPU time, ours / peer's | ours, peer's best round |", "|---|---|---:|---:|---|---:|---:|---:|"]
+    for r in rows:
+        peer = r["peer_name"] + (f" ({r['note']})" if "note" in r else "")
+        sizes = r.get("output_bytes")
+        size = f", output {100 * sizes['ours'] / sizes['peer']:.1f} % of the peer's" if sizes and sizes["ours"] != sizes["peer"] else ""
+        best_of = r["best"]
+        out.append(f"| {r['name']} | {peer} | {r['ours']:.4g} | {r['peer']:.4g} | {r['unit']} | **{r['ratio']:.2f}** | "
+                   f"{r['cpu']['ours']:.4g} / {r['cpu']['peer']:.4g} {r['cpu']['unit']}{size} | {best_of['ours']:.4g}, {best_of['peer']:.4g} |")
+    return "\n".join(out) + "\n"
+
+
 def main():
     raw, folder = sys.argv[1:3]
     benches = {}
@@ -120,6 +133,8 @@ def main():
         json.dump(rows, f, indent=1)
         f.write("\n")
     os.replace(os.path.join(folder, "summary.json.part"), os.path.join(folder, "summary.json"))
+    with open(os.path.join(folder, "summary.md"), "w") as f:
+        f.write(markdown(rows))
     print(f"{'name':28} {'peer':44} {'ours':>9} {'peer':>9} {'unit':5} {'ratio':>6}  CPU ours/peer")
     last = None
     for r in rows:
