@@ -11,7 +11,7 @@ set(COHORT_PRIVATE_FLAGS -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wundef $<$<B
 if(COHORT_SANITIZE)
   # gcc 12 folds alike functions of types of different size and then warns about array bounds, with the sanitizers only.
   # Tracking variables through instrumented code takes a third of its compile time.
-  add_compile_options(-fsanitize=${COHORT_SANITIZE} -fno-omit-frame-pointer -g $<$<CXX_COMPILER_ID:GNU>:-fno-ipa-icf;-fno-var-tracking>)
+  add_compile_options(-fsanitize=${COHORT_SANITIZE} -fno-omit-frame-pointer -g $<$<CXX_COMPILER_ID:GNU>:-fno-ipa-icf> $<$<CXX_COMPILER_ID:GNU>:-fno-var-tracking>)
   add_link_options(-fsanitize=${COHORT_SANITIZE})
 endif()
 
