@@ -2,12 +2,14 @@
 #include <cohort/work/worker_set.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include <cohort/base/check.hpp>
 #include <cohort/sys/biased_lock.hpp>
+#include <cohort/sys/futex.hpp>
 #include <cohort/sys/ticks.hpp>
 #include <cohort/work/detail/worker.hpp>
 
@@ -15,6 +17,7 @@ namespace cohort::work {
 
 namespace {
 thread_local const worker_set* set_of_this_thread = nullptr;
+thread_local worker* worker_of_this_thread = nullptr;
 }
 
 bool worker_set::on_worker() const { return set_of_this_thread == this; }
@@ -238,6 +241,10 @@ void worker_set::post(mail& m, int cpu) {
         (w->mail_head ? w->mail_tail->next_mail_ : w->mail_head) = &m;
         w->mail_tail = &m;
         w->has_mail.store(true, std::memory_order_seq_cst);
+        if (w->waits_on) {
+            w->waits_on->fetch_add(1, std::memory_order_seq_cst);
+            sys::futex_wake(*w->waits_on, std::numeric_limits<int>::max());
+        }
         woken = unpark_locked(*w);
     }
     give_token(woken);
@@ -260,6 +267,25 @@ bool worker_set::deliver_mail(context& ctx, worker& w) {
         m->deliver(ctx);
     }
     return true;
+}
+
+bool worker_set::deliver_own_mail() {
+    if (!on_worker() || !worker_of_this_thread->has_mail.load(std::memory_order_relaxed)) return false;
+    context ctx{this, worker_of_this_thread, worker_of_this_thread->cpu};
+    return deliver_mail(ctx, *worker_of_this_thread);
+}
+
+void worker_set::wait_on(std::atomic<std::uint32_t>& word, std::uint32_t seen) {
+    if (!on_worker()) return sys::futex_wait(word, seen);
+    worker& w = *worker_of_this_thread;
+    {
+        sys::spin_guard box(w.mail_lock);
+        if (w.mail_head) return;
+        w.waits_on = &word;
+    }
+    sys::futex_wait(word, seen);
+    sys::spin_guard box(w.mail_lock);
+    w.waits_on = nullptr;
 }
 
 bool worker_set::deliver_stray(context& ctx) {
@@ -302,6 +328,7 @@ bool worker_set::poll() {
 
 void worker_set::main(worker& w) {
     set_of_this_thread = this;
+    worker_of_this_thread = &w;
     context ctx{this, &w, w.cpu};
     runnable* current = nullptr;
     while (!stopping_.load(std::memory_order_acquire)) {

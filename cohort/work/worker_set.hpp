@@ -74,6 +74,10 @@ public:
     const std::string& name() const { return options_.name; }
     /// Is the calling thread one of this set's workers?
     bool on_worker() const;
+    /// For a job that has to wait inside a worker: runs the mail of that worker, if any. What it waits for may be in there.
+    bool deliver_own_mail();
+    /// futex_wait, which on a worker also returns when mail comes (`word` is then increased). Callers look at both again.
+    void wait_on(std::atomic<std::uint32_t>& word, std::uint32_t seen);
 
 private:
     friend struct context;

@@ -202,6 +202,8 @@ bool shell_core::help_once() {
 void shell_core::wait_for_head(std::uint64_t target, bool help) {
     while (ring_.head() < target) {
         if (help && help_once()) continue;
+        // A turn that this stream waits for may have been mailed to the very worker that waits here.
+        if (inst_.workers().deliver_own_mail()) continue;
         bool reached = false;
         for (int i = 0; i < 256 && !reached; ++i) {
             reached = ring_.head() >= target;
@@ -214,7 +216,7 @@ void shell_core::wait_for_head(std::uint64_t target, bool help) {
         }
         // seq_cst: after wake_at_. Pairs with leave() and the look in wake_waiters().
         if (ring_.head_seq_cst() >= target) return;
-        sys::futex_wait(room_, seen);
+        inst_.workers().wait_on(room_, seen);
     }
 }
 

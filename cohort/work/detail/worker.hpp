@@ -25,6 +25,7 @@ struct worker {
     sys::spinlock mail_lock;
     mail* mail_head COHORT_SYS_TS(guarded_by(mail_lock)) = nullptr;
     mail* mail_tail COHORT_SYS_TS(guarded_by(mail_lock)) = nullptr;
+    std::atomic<std::uint32_t>* waits_on COHORT_SYS_TS(guarded_by(mail_lock)) = nullptr;  // inside a job: mail must reach it there
     std::thread thread;
 };
 
