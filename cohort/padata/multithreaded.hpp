@@ -20,7 +20,7 @@ namespace cohort::padata {
 /// A value type; not changed by the call.
 struct mt_job {
     /// Called with [begin, end) in absolute units, from several threads at once. Returns 0 or an errno (positive or negative) that stops the job.
-    std::function<int(std::size_t begin, std::size_t end)> run;
+    std::function<int(std::size_t begin, std::size_t end)> run = {};
     /// Called, after an error, an exception or a cancel, by the caller's thread for each maximal range that run() finished with 0. May be empty.
     std::function<void(std::size_t begin, std::size_t end)> undo = {};
     std::size_t start = 0, size = 0;  ///< units; start + size must not overflow

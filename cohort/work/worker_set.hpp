@@ -24,7 +24,7 @@ namespace cohort::work {
 
 struct worker_set_options {
     std::string name = "work";
-    cpumask general;            ///< CPUs whose workers run runnables
+    cpumask general = {};       ///< CPUs whose workers run runnables
     cpumask bound = {};         ///< CPUs whose workers run mail only (besides those of `general`)
     int possible_cpus = 0;      ///< CPU numbers that set_cpus may name later are below it; 0: those above only
     int max_workers = 0;        ///< at most so many general workers; 0: one per CPU
