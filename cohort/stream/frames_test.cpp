@@ -15,21 +15,6 @@ using namespace testing;
 
 cut_options small(codec c) { return {.kind = c, .target_in = 4096, .target_out = 32768, .max_in = 65536, .max_out = 131072}; }
 
-/// A member as gzip writes it: nothing tells its size.
-bytes foreign_member(byte_view in, int level = 6) {
-    z_stream z{};
-    deflateInit2(&z, level, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY);
-    bytes out(deflateBound(&z, in.size()) + 32);
-    z.next_in = const_cast<Bytef*>(in.data());
-    z.avail_in = static_cast<uInt>(in.size());
-    z.next_out = out.data();
-    z.avail_out = static_cast<uInt>(out.size());
-    deflate(&z, Z_FINISH);
-    out.resize(out.size() - z.avail_out);
-    deflateEnd(&z);
-    return out;
-}
-
 /// A member as bgzip writes it.
 bytes bgzf_member(byte_view in) {
     bytes m = foreign_member(in);

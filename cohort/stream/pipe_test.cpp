@@ -191,6 +191,27 @@ TEST_F(run_pipe_test, damage_anywhere_is_an_error_or_the_right_output) {
     }
 }
 
+TEST_F(run_pipe_test, what_a_worker_decoded_counts_only_where_the_stream_stands) {
+    // Each member holds, as it is, a whole member: decoded by a worker, it is good by itself and no part of the output.
+    const bytes trap = foreign_member(text(300, 9));
+    bytes in, packed;
+    for (int i = 0; i < 40; ++i) {
+        bytes part = noise(7000, i);
+        std::copy(trap.begin(), trap.end(), part.begin() + 5000);
+        const bytes member = foreign_member(part, 0);
+        packed.insert(packed.end(), member.begin(), member.end());
+        in.insert(in.end(), part.begin(), part.end());
+    }
+    put("packed", packed);
+    auto o = decompress(codec::gzip);
+    o.block_bytes = 4096;
+    o.memory = 1 << 20;
+    auto r = run_pipe(o, sys::real());
+    ASSERT_TRUE(r) << r.error().line();
+    EXPECT_EQ(get("out"), in);
+    EXPECT_GT(r->serial_blocks, 0u) << "the trap was not sprung";
+}
+
 TEST_F(run_pipe_test, stop_ends_a_run_whose_input_is_silent) {
     auto ends = sys::real().pipe().value();
     sys::owned_fd in(sys::real(), ends.read), feed(sys::real(), ends.write);
@@ -218,15 +239,17 @@ TEST_F(run_pipe_test, stop_ends_a_run_whose_reader_sleeps_and_kills_its_children
     put("in", noise(3000000));
     auto ends = sys::real().pipe().value();
     sys::owned_fd out(sys::real(), ends.read), sink(sys::real(), ends.write);
-    for (auto o : {compress(codec::lz4), command({"cat"}), command({"sleep", "1000"})}) {
+    for (auto o : {compress(codec::lz4), command({"cat"}), command({"sh", "-c", "touch started; exec sleep 1000"})}) {
         std::stop_source stop;
         o.output_path.clear();
         o.output_fd = sink.get();
         o.stop = stop.get_token();
-        const bool silent = !o.argv.empty() && o.argv[0] == "sleep";
+        const bool silent = !o.argv.empty() && o.argv[0] == "sh";
+        o.directory = dir_.path();
         std::jthread stopper([&] {
             std::byte one;
             if (!silent) (void)sys::real().read(out.get(), {&one, 1});
+            while (silent && !there("started")) std::this_thread::yield();
             stop.request_stop();
         });
         auto r = run_pipe(o, sys::real());

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <zlib.h>
+
 #include <cohort/stream/codec.hpp>
 #include <cohort/stream/frames.hpp>
 
@@ -35,6 +37,21 @@ inline bytes noise(std::size_t n, std::uint64_t seed = 1) {
     std::mt19937_64 random(seed);
     bytes out(n);
     for (auto& b : out) b = static_cast<std::uint8_t>(random());
+    return out;
+}
+
+/// A member as gzip writes it: nothing tells its size.
+inline bytes foreign_member(byte_view in, int level = 6) {
+    z_stream z{};
+    deflateInit2(&z, level, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY);
+    bytes out(deflateBound(&z, in.size()) + 32);
+    z.next_in = const_cast<Bytef*>(in.data());
+    z.avail_in = static_cast<uInt>(in.size());
+    z.next_out = out.data();
+    z.avail_out = static_cast<uInt>(out.size());
+    deflate(&z, Z_FINISH);
+    out.resize(out.size() - z.avail_out);
+    deflateEnd(&z);
     return out;
 }
 
