@@ -3,6 +3,8 @@
 #include <cohort/stream/detail/modes.hpp>
 #include <cohort/stream/detail/ordered_run.hpp>
 
+#include <algorithm>
+
 namespace cohort::stream::detail {
 
 namespace {
@@ -41,6 +43,69 @@ private:
     std::size_t bound_;
 };
 
+/// Cuts the input into blocks. The first block and the last two go in parts of a quarter (of at least 1 MiB): all workers have something to do sooner,
+/// and stop at about the same time. Where the parts are depends on the input's length alone.
+class block_cutter {
+public:
+    block_cutter(ordered_run& r, free_list<compressor>& idle, std::size_t block, std::size_t bound)
+        : run_(r), idle_(idle), block_(block), part_(std::max(block / 4, std::min(block, least_part))), bound_(bound) {}
+
+    /// To the end of the input, or of the run. Errors: those of the input.
+    result<void> all() {
+        for (std::size_t sent = 0; sent < block_;) {
+            auto in = read(std::min(part_, block_ - sent));
+            if (!in) return std::unexpected(in.error());
+            const std::size_t n = in->size();
+            // Empty input makes one empty frame: an empty file is no zstd, and no gzip either.
+            if (n == 0 && sent) return {};
+            const bool end = n < std::min(part_, block_ - sent);
+            if (!submit(std::move(*in)) || end) return {};
+            sent += n;
+        }
+        buffer held;  // one block is kept back until it is known not to be among the last two
+        for (;;) {
+            auto in = read(block_);
+            if (!in) return std::unexpected(in.error());
+            if (in->size() < block_) {
+                if (in_parts(std::move(held))) in_parts(std::move(*in));
+                return {};
+            }
+            if (held.size() && !submit(std::move(held))) return {};
+            held = std::move(*in);
+        }
+    }
+
+private:
+    static constexpr std::size_t least_part = 1u << 20;
+
+    result<buffer> read(std::size_t size) {
+        buffer b = run_.buffers().take(size);
+        auto n = run_.fill(b.tail().first(size));
+        if (!n) return std::unexpected(n.error());
+        b.resize(*n);
+        return b;
+    }
+    bool submit(buffer b) {
+        const std::uint64_t bytes = b.capacity() + bound_;
+        return run_.submit(std::make_unique<compress_piece>(run_, idle_, std::move(b), bound_), bytes);
+    }
+    bool in_parts(buffer b) {
+        for (std::size_t at = 0; at < b.size();) {
+            const byte_view part = b.view().subspan(at, std::min(part_, b.size() - at));
+            buffer copy = run_.buffers().take(part.size());
+            copy.append(part);
+            at += part.size();
+            if (!submit(std::move(copy))) return false;
+        }
+        run_.buffers().give(std::move(b));
+        return true;
+    }
+
+    ordered_run& run_;
+    free_list<compressor>& idle_;
+    const std::size_t block_, part_, bound_;
+};
+
 }  // namespace
 
 result<pipe_report> run_compress(const pipe_options& options, sys::os& system) {
@@ -54,18 +119,7 @@ result<pipe_report> run_compress(const pipe_options& options, sys::os& system) {
     auto r = ordered_run::create(options, system, {.block_bytes = block, .piece_bytes = block + bound});
     if (!r) return std::unexpected(r.error());
     ordered_run& run = **r;
-    for (bool first_block = true;; first_block = false) {
-        buffer in = run.buffers().take(block);
-        auto n = run.fill(in.tail().first(block));
-        if (!n) {
-            run.fail_with(n.error());
-            break;
-        }
-        // Empty input makes one empty frame: an empty file is no zstd, and no gzip either.
-        if (*n == 0 && !first_block) break;
-        in.resize(*n);
-        if (!run.submit(std::make_unique<compress_piece>(run, idle, std::move(in), bound), block + bound) || *n < block) break;
-    }
+    if (auto all = block_cutter(run, idle, block, bound).all(); !all) run.fail_with(all.error());
     return run.finish();
 }
 

@@ -67,6 +67,23 @@ TEST_F(run_pipe_test, packs_and_unpacks_and_reports_what_it_did) {
     }
 }
 
+TEST_F(run_pipe_test, large_blocks_start_and_end_in_parts_wherever_the_input_ends) {
+    constexpr std::size_t block = 4u << 20, part = 1u << 20;
+    for (std::size_t n : {std::size_t{0}, part - 1, part, part + 1, block - 1, block, block + 1, 2 * block, 3 * block - 1, 3 * block, 3 * block + 1, 5 * block + part}) {
+        put("in", bytes(n, 'x'));
+        auto o = compress(codec::lz4, block);
+        o.force = true;
+        auto r = run_pipe(o, sys::real());
+        ASSERT_TRUE(r) << r.error().line();
+        EXPECT_EQ(r->bytes_in, n);
+        const decoded d = decode_by_stream(codec::lz4, get("packed"));
+        EXPECT_TRUE(d.end);
+        EXPECT_EQ(d.out, bytes(n, 'x')) << n;
+        if (n == 5 * block + part) { EXPECT_EQ(r->blocks, 4u + 3u + 4u + 1u); }
+        if (n == 0) { EXPECT_EQ(r->blocks, 1u); }
+    }
+}
+
 TEST_F(run_pipe_test, options_that_make_no_sense_are_einval_before_anything_is_opened) {
     sys::failing os(sys::real(), {.nth = 0});
     const auto code = [&](pipe_options o) {
