@@ -13,6 +13,7 @@ namespace cohort::work {
 
 void context::found(runnable& r) {
     bool more = false;
+    if (own) own->choosing.store(false, std::memory_order_release);  // claimed; pairs with [seq_cst: set_cpus]
     if (own && own->searching) {
         own->searching = false;
         // rmw: found; before the looks below. Pairs with [seq_cst] in wake_if_idle: a publisher that still saw us searching published before this.
@@ -20,16 +21,19 @@ void context::found(runnable& r) {
         // Only where somebody could be woken does it matter what is left.
         if (worker_set::unpack(set->state_.load(std::memory_order_seq_cst)).parked > 0) {
             if (r.unfenced()) sys::barrier_on_all_threads();
-            more = set->listed_count_.load(std::memory_order_seq_cst) > 1;
+            // The count first: `r` itself may leave the list or not be on it yet.
+            int listed = set->listed_count_.load(std::memory_order_seq_cst);
+            more = listed > (r.listed_.load(std::memory_order_seq_cst) ? 1 : 0);
         }
     }
     if (more || r.ready()) set->wake_if_idle();
 }
 
-/// Takes a parked worker out of its sleep; the caller gives it the token after unlocking. Null when it was awake.
+/// Takes a parked worker out of its sleep; the caller rings after unlocking. Null when it was awake.
 worker* worker_set::unpark_locked(worker& w) {
     if (!w.parked) return nullptr;
     w.parked = false;
+    w.token.fetch_add(1, std::memory_order_release);  // pairs with [acquire: sleep]
     if (w.idle) {
         w.idle = false;
         idle_.erase(std::find(idle_.begin(), idle_.end(), &w));
@@ -51,15 +55,15 @@ worker* worker_set::choose_idle_locked(int lent_cpu) {
     idle_.erase(std::find(idle_.begin(), idle_.end(), best));
     best->idle = false;  // still parked, but neither searching nor to be woken by publishers: it looks by itself
     best->back = true;
+    best->token.fetch_add(1, std::memory_order_release);  // pairs with [acquire: sleep]
     best->lent.store(sys::ticks(), std::memory_order_relaxed);
     state_.fetch_sub(one_parked, std::memory_order_seq_cst);
     return best;
 }
 
-void worker_set::give_token(worker* w) {
-    if (!w) return;
-    w->token.fetch_add(1, std::memory_order_release);  // pairs with [acquire: sleep]
-    sys::futex_wake(w->token, 1);
+/// Without lock_. What it was called for may have been done meanwhile, and the set be gone: it uses the address alone.
+void worker_set::ring(worker* w) {
+    if (w) sys::futex_wake(w->token, 1);
 }
 
 void worker_set::wake_one(int lent_cpu) {
@@ -68,7 +72,7 @@ void worker_set::wake_one(int lent_cpu) {
         sys::spin_guard hold(lock_);
         if (unpack(state_.load(std::memory_order_seq_cst)).searching == 0) w = choose_idle_locked(lent_cpu);
     }
-    give_token(w);
+    ring(w);
 }
 
 void worker_set::lend(int cpu) {
@@ -76,22 +80,31 @@ void worker_set::lend(int cpu) {
     if (w) w->lent.store(sys::ticks(), std::memory_order_relaxed);
 }
 
-bool worker_set::lent_lately(const worker& w) const {
+/// Whoever lends his thread runs his own work alone: where something else is listed too, its worker is needed.
+bool worker_set::must_stand_back(const worker& w) const {
     std::uint64_t at = w.lent.load(std::memory_order_relaxed);
-    return at != 0 && static_cast<double>(sys::ticks() - at) * sys::ns_per_tick() < stand_back_us * 1'000;
+    if (at == 0 || listed_count_.load(std::memory_order_relaxed) != 1) return false;
+    return static_cast<double>(sys::ticks() - at) * sys::ns_per_tick() < stand_back_us * 1'000;
+}
+
+/// For a worker that stops searching without having looked (it lost its role, or stands back): publishers that saw it searching woke nobody.
+worker* worker_set::successor_locked() {
+    return head_ && unpack(state_.load(std::memory_order_seq_cst)).searching == 0 ? choose_idle_locked(-1) : nullptr;
 }
 
 /// Between batches, while a lender runs work on this CPU: two threads that take turns there would only hold each other's claimed jobs up.
 void worker_set::give_way(worker& w, runnable*& current) {
     drop(current);
+    worker* next = nullptr;
     {
         sys::spin_guard hold(lock_);
         if (w.has_mail.load(std::memory_order_seq_cst) || stopping_.load(std::memory_order_relaxed)) return;
         if (std::exchange(w.searching, false)) state_.fetch_sub(one_searching, std::memory_order_seq_cst);
         w.parked = true;
         w.back = true;
+        next = successor_locked();
     }
-    wake_if_idle();
+    ring(next);
     sleep(w);
 }
 
@@ -104,7 +117,7 @@ void worker_set::sleep(worker& w) {
         bool back;
         {
             sys::spin_guard hold(lock_);
-            if (w.back && w.parked && !(head_ && lent_lately(w))) w.parked = false;
+            if (w.back && w.parked && !must_stand_back(w)) w.parked = false;
             if (!w.parked) {
                 w.back = false;
                 return;
@@ -131,10 +144,9 @@ bool worker_set::search(worker& w, runnable* current) const {
 }
 
 void worker_set::park(worker& w, runnable*& current) {
-    bool was_general = w.general.load(std::memory_order_relaxed);
-    if (current && was_general && !dry(*current)) return;
+    if (current && w.general.load(std::memory_order_relaxed) && !dry(*current)) return;
     drop(current);
-    if (!was_general) wake_if_idle();  // what it leaves listed is for others
+    worker* next = nullptr;
     {
         sys::spin_guard hold(lock_);
         bool general = w.general.load(std::memory_order_seq_cst);
@@ -149,7 +161,9 @@ void worker_set::park(worker& w, runnable*& current) {
         if (general) idle_.push_back(&w);
         // rmw: park, under lock_ and after the look at the list. Pairs with [seq_cst] in wake_if_idle.
         state_.fetch_add(change, std::memory_order_seq_cst);
+        if (!general) next = successor_locked();
     }
+    ring(next);
     sleep(w);
 }
 

@@ -43,7 +43,7 @@ worker_set::~worker_set() COHORT_SYS_TS(no_thread_safety_analysis) {
         for (auto& w : workers_) unpark_locked(*w);
     }
     for (auto& w : workers_) {  // the list is ours alone now
-        give_token(w.get());
+        ring(w.get());
         if (w->thread.joinable()) w->thread.join();
     }
 }
@@ -91,7 +91,7 @@ result<worker*> worker_set::start_worker(int cpu) {
 
 result<void> worker_set::set_cpus(const cpumask& general, const cpumask& bound) {
     if (general.empty()) return fail(EINVAL, "worker set \"" + options_.name + "\"", "set CPUs", "the mask is empty");
-    sys::spin_guard one(resize_);
+    lock_guard one(resize_);
     if (int last = std::max(general.last(), bound.last()); last >= static_cast<int>(by_cpu_.size())) {
         return fail(EINVAL, "worker set \"" + options_.name + "\"", "set CPUs", "cpu " + std::to_string(last) + " is beyond the machine");
     }
@@ -102,7 +102,7 @@ result<void> worker_set::set_cpus(const cpumask& general, const cpumask& bound) 
             if (auto w = start_worker(cpu); !w) return std::unexpected(w.error());
         }
     }
-    std::vector<worker*> changed;
+    std::vector<worker*> changed, choosing;
     {
         sys::spin_guard hold(lock_);
         options_.general = chosen;
@@ -110,10 +110,18 @@ result<void> worker_set::set_cpus(const cpumask& general, const cpumask& bound) 
             bool now = chosen.test(w->cpu);
             if (w->general.exchange(now, std::memory_order_seq_cst) == now) continue;
             if (worker* woken = unpark_locked(*w)) changed.push_back(woken);  // it parks again in its new role
+            if (!now && w.get() != worker_of_this_thread) choosing.push_back(w.get());
         }
         general_count_.store(options_.own_threads ? chosen.weight() : 0, std::memory_order_relaxed);
     }
-    for (worker* w : changed) give_token(w);
+    for (worker* w : changed) ring(w);
+    for (worker* w : choosing) {  // those that looked at their role before it changed: until they have claimed a batch or found none
+        // seq_cst: after the store to `general`. Pairs with main(), which stores `choosing` before it looks at `general`.
+        for (int i = 0; w->choosing.load(std::memory_order_seq_cst); ++i) {
+            if (i < 256) sys::cpu_relax();
+            else sys::yield_thread();
+        }
+    }
     return {};
 }
 
@@ -141,7 +149,7 @@ void worker_set::list(runnable& r, int lent_cpu) {
         list_locked(r);
         if (unpack(state_.load(std::memory_order_seq_cst)).searching == 0) woken = choose_idle_locked(lent_cpu);
     }
-    give_token(woken);
+    ring(woken);
 }
 
 void worker_set::publish_on(runnable& r, const cpumask& cpus) {
@@ -154,7 +162,7 @@ void worker_set::publish_on(runnable& r, const cpumask& cpus) {
             if (w && w->general.load(std::memory_order_relaxed) && unpark_locked(*w)) woken.push_back(w);
         }
     }
-    for (worker* w : woken) give_token(w);
+    for (worker* w : woken) ring(w);
     wake_if_idle();
 }
 
@@ -247,25 +255,24 @@ void worker_set::post(mail& m, int cpu) {
         }
         woken = unpark_locked(*w);
     }
-    give_token(woken);
+    ring(woken);
 }
 
+/// One at a time: a mail that waits inside its deliver() must find the others in the mailbox (deliver_own_mail).
 bool worker_set::deliver_mail(context& ctx, worker& w) {
-    mail* list = nullptr;
+    mail* m = nullptr;
     {
         sys::spin_guard box(w.mail_lock);
-        list = std::exchange(w.mail_head, nullptr);
-        w.has_mail.store(false, std::memory_order_relaxed);
+        m = w.mail_head;
+        if (!m) return false;
+        w.mail_head = m->next_mail_;
+        if (!w.mail_head) w.has_mail.store(false, std::memory_order_relaxed);
     }
-    if (!list) return false;
     if (std::exchange(w.searching, false)) {
         state_.fetch_sub(one_searching, std::memory_order_seq_cst);
         if (listed_count_.load(std::memory_order_seq_cst) > 0) wake_if_idle();
     }
-    while (list) {
-        mail* m = std::exchange(list, list->next_mail_);
-        m->deliver(ctx);
-    }
+    m->deliver(ctx);
     return true;
 }
 
@@ -336,12 +343,17 @@ void worker_set::main(worker& w) {
             drop(current);  // mail may take long; whoever retires `current` need not wait for it
             if (deliver_mail(ctx, w)) continue;
         }
-        if (w.general.load(std::memory_order_relaxed)) {
-            if (lent_lately(w)) {
-                give_way(w, current);
-                continue;
-            }
-            if (step(ctx, current)) continue;
+        // seq_cst: before the look at `general`; set_cpus() waits for it. context::found() ends it earlier, once a batch is claimed.
+        w.choosing.store(true, std::memory_order_seq_cst);
+        bool general = w.general.load(std::memory_order_seq_cst), stands_back = general && must_stand_back(w);
+        bool did = general && !stands_back && step(ctx, current);
+        w.choosing.store(false, std::memory_order_release);  // pairs with [seq_cst: set_cpus]
+        if (did) continue;
+        if (stands_back) {
+            give_way(w, current);
+            continue;
+        }
+        if (general) {
             if (!w.searching) {
                 w.searching = true;
                 state_.fetch_add(one_searching, std::memory_order_seq_cst);

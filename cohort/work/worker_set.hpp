@@ -16,6 +16,7 @@
 
 #include <cohort/base/cpumask.hpp>
 #include <cohort/base/error.hpp>
+#include <cohort/base/mutex.hpp>
 #include <cohort/sys/spinlock.hpp>
 #include <cohort/work/gate.hpp>
 #include <cohort/work/runnable.hpp>
@@ -60,8 +61,9 @@ public:
     /// Hands `m` to the worker of `cpu`; where it has none, to whoever polls, or to the first worker.
     void post(mail& m, int cpu);
 
-    /// New masks; threads for new CPUs are started. After it returns no worker outside `general` starts a batch, save one that had it claimed.
-    /// Errors: as create; nothing changed then.
+    /// New masks; threads for new CPUs are started. After it returns no worker outside `general` claims a batch; one claimed before goes on. Threads are kept
+    /// until the set ends: the worker of a CPU that left the masks still takes the mail of that CPU.
+    /// Errors: as create; the masks are as before then. From a callback: yes, once it has called context::found().
     result<void> set_cpus(const cpumask& general, const cpumask& bound);
 
     /// Lends the calling thread for one batch or the mail that nobody owns. Returns whether it did anything.
@@ -79,13 +81,16 @@ public:
     /// futex_wait, which on a worker also returns when mail comes (`word` is then increased). Callers look at both again.
     void wait_on(std::atomic<std::uint32_t>& word, std::uint32_t seen);
 
+    struct idle_state {  // packed into state_
+        std::uint32_t searching, parked;
+    };
+    /// General workers that look for work, and that sleep until there is some; old by the time it is read.
+    idle_state idle_workers() const { return unpack(state_.load(std::memory_order_relaxed)); }
+
 private:
     friend struct context;
     explicit worker_set(worker_set_options options);
 
-    struct idle_state {  // packed into state_
-        std::uint32_t searching, parked;
-    };
     static constexpr int stand_back_us = 200;
     static constexpr std::uint64_t one_searching = 1, one_parked = std::uint64_t{1} << 32;
     static idle_state unpack(std::uint64_t s) { return {static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(s >> 32)}; }
@@ -98,10 +103,11 @@ private:
     void list_locked(runnable& r) COHORT_SYS_TS(requires_capability(lock_));
     void list(runnable& r, int lent_cpu);
     void wake_one(int lent_cpu);
-    static void give_token(worker* w);
+    static void ring(worker* w);
     worker* unpark_locked(worker& w) COHORT_SYS_TS(requires_capability(lock_));
     worker* choose_idle_locked(int lent_cpu) COHORT_SYS_TS(requires_capability(lock_));
-    bool lent_lately(const worker& w) const;
+    worker* successor_locked() COHORT_SYS_TS(requires_capability(lock_));
+    bool must_stand_back(const worker& w) const;
     void give_way(worker& w, runnable*& current);
     void sleep(worker& w);
     bool dry(runnable& r);
@@ -133,7 +139,7 @@ private:
     std::vector<worker*> idle_ COHORT_SYS_TS(guarded_by(lock_));  // parked general workers, last parked last
     std::vector<std::unique_ptr<worker>> workers_ COHORT_SYS_TS(guarded_by(lock_));  // grows only; entries live as long as the set
     std::vector<std::atomic<worker*>> by_cpu_;                // [const size after init; entries set once, under lock_]
-    sys::spinlock resize_;                                    // one set_cpus at a time; before lock_
+    mutex resize_;                                            // one set_cpus at a time; before lock_
 };
 
 }  // namespace cohort::work

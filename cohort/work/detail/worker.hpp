@@ -15,7 +15,8 @@ namespace cohort::work {
 struct worker {
     int cpu = 0;                            // [const after init]
     std::atomic<bool> general{false};       // [atomic: set_cpus writes, the thread looks before each batch]
-    std::atomic<std::uint32_t> token{0};    // [atomic: counts wake-ups; futex word of sleep()]
+    std::atomic<bool> choosing{false};      // [atomic: the thread is between its look at `general` and its claim; set_cpus waits for the end]
+    std::atomic<std::uint32_t> token{0};    // [atomic: counts wake-ups, under the set's lock_; futex word of sleep()]
     bool parked = false;                    // [guarded: set's lock_] it sleeps, or is about to
     bool idle = false;                      // [guarded: set's lock_] it stands in idle_ and counts as parked
     bool back = false;                      // [guarded: set's lock_] it stands back for a lender
