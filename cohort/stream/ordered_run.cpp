@@ -9,8 +9,8 @@
 namespace cohort::stream {
 
 std::uint64_t usual_memory(int workers, std::uint64_t bytes_per_block) {
-    // Two blocks a worker: one being worked on, one that waits for its turn to be written, or for a worker.
-    return std::max<std::uint64_t>(128u << 20, 2 * static_cast<std::uint64_t>(workers) * bytes_per_block);
+    // Two blocks a worker: one being worked on, one that waits for its turn to be written, or for a worker. More only touches more fresh pages.
+    return std::max<std::uint64_t>(64u << 20, 2 * static_cast<std::uint64_t>(workers) * bytes_per_block);
 }
 
 namespace detail {

@@ -231,7 +231,7 @@ void add_pipe(registry& all) {
     c.option("--cpus", a->cpus, "LIST", "CPUs for the workers, as 0-3,8");
     c.option("--serial-cpus", a->serial_cpus, "LIST", "CPUs for writing in order");
     c.option("--block", a->block, "SIZE", "input bytes per block: zstd 8M, gzip 1M, lz4 4M, CMD 2M");
-    c.option("--memory", a->memory, "SIZE", "bytes of blocks in flight (128M, more with many CPUs); also the limit of a zstd window");
+    c.option("--memory", a->memory, "SIZE", "bytes of blocks in flight (64M, more with many CPUs); over 128M also the limit of a zstd window");
     c.choice("--progress", a->progress, {"auto", "always", "never"}, "a bar on stderr; auto: when it is a terminal");
     c.flag("--json", a->json, "the report as JSON: to stdout with -o FILE, else to stderr");
     c.option("--report", a->report, "FILE", "the report as JSON into a file");
