@@ -70,7 +70,8 @@ public:
 private:
     static constexpr std::uint32_t streak_for_bias = 256;
 
-    void lock_slow() noexcept;
+    /// Returns with spin_ held, for unlock() to give back: the analysis sees one lock, this object.
+    void lock_slow() noexcept COHORT_SYS_TS(no_thread_safety_analysis);
 
     std::atomic<detail::bias_slot*> owner_{nullptr};   // [atomic: written under spin_]
     spinlock spin_;

@@ -24,8 +24,7 @@ public:
     int fd() const { return read_.get(); }
 
 private:
-    stop_flag(sys::os& system, sys::pipe_ends ends) : os_(system), read_(system, ends.read), write_(system, ends.write) {}
-    sys::os& os_;
+    stop_flag(sys::os& system, sys::pipe_ends ends) : read_(system, ends.read), write_(system, ends.write) {}
     sys::owned_fd read_, write_;
     std::atomic<bool> raised_{false};  // [atomic: raise() sets it, so that the pipe never fills]
 };
