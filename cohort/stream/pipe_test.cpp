@@ -195,7 +195,8 @@ TEST_F(run_pipe_test, damage_anywhere_is_an_error_or_the_right_output) {
             put("packed", bad);
             auto r = run_pipe(decompress(c), sys::real());
             if (!r) {
-                EXPECT_EQ(r.error().code, EBADMSG) << r.error().line();
+                // EFBIG: the flipped bit made a window of over 128 MiB out of a small one.
+                EXPECT_TRUE(r.error().code == EBADMSG || r.error().code == EFBIG) << r.error().line();
                 EXPECT_FALSE(there("out"));
             } else if (i % 2) {
                 EXPECT_EQ(get("out"), bytes(in.begin(), in.begin() + static_cast<std::ptrdiff_t>(r->bytes_out)));
