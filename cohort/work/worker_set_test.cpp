@@ -458,17 +458,26 @@ TEST(worker_set, a_worker_stands_back_while_its_cpu_is_lent_and_comes_when_the_l
 
 TEST(worker_set, a_lender_holds_up_nobody_elses_work) {
     auto set = unbound({.name = "t", .general = cpumask{0}});
-    jobs mine, others;
-    wait_until([&] { return set->idle_workers().parked == 1; });
-    mine.add(1'000, *set, 0);
-    set->lend(0);
-    others.add(1, *set);
-    wait_until([&] {
+    int came = 0;  // while the lender was never silent for long; it may be preempted, so one such round of many is enough
+    for (int i = 0; i < 100 && came == 0; ++i) {
+        jobs mine, others;
+        wait_until([&] { return set->idle_workers().parked == 1; });
+        mine.add(1'000'000, *set, 0);
         set->lend(0);
-        return others.done() == 1;
-    });
-    set->retire(mine);
-    set->retire(others);
+        others.add(1, *set);
+        auto last = std::chrono::steady_clock::now();
+        bool silent = false;
+        while (others.done() == 0) {
+            set->lend(0);
+            auto now = std::chrono::steady_clock::now();
+            silent = silent || now - last > std::chrono::microseconds(100);
+            last = now;
+        }
+        came += !silent;
+        set->retire(mine);
+        set->retire(others);
+    }
+    EXPECT_GT(came, 0);
 }
 
 TEST(worker_set, carries_its_gate_and_its_name) {
