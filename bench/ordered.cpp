@@ -26,17 +26,21 @@ void must(result<void> r) {
     std::exit(5);
 }
 
-/// An intrusive job, used again and again: nothing is allocated while the stream runs.
-struct item final : padata::job {
-    const load* l = nullptr;
-    sink* out = nullptr;
+/// An intrusive job, used again and again: nothing is allocated while the stream runs. What travels in it is what travels in the peers' items: eight
+/// bytes; the load and the sink are the run's.
+struct alignas(64) item final : padata::job {
+    struct shared {
+        const load* l;
+        sink* out;
+    };
+    const shared* run = nullptr;
     std::uint32_t number = 0, value = 0;
 
     void parallel() override {
-        value = l->result(number);
+        value = run->l->result(number);
         padata::do_serial(*this);
     }
-    void serial() override { out->take(number, value); }
+    void serial() override { run->out->take(number, value); }
 };
 
 struct stream {
@@ -52,11 +56,11 @@ struct stream {
 
     void run_intrusive(const load& l, std::uint32_t n) {
         sink out;
+        const item::shared run{&l, &out};
         for (std::uint32_t i = 0; i < n; ++i) {
             // At most `window` jobs fly once do_parallel has returned, so the job of 2 * window submissions ago is through.
             item& j = items[i % (2 * window)];
-            j.l = &l;
-            j.out = &out;
+            j.run = &run;
             j.number = i;
             must(shell->do_parallel(j));
         }

@@ -56,8 +56,7 @@ public:
 private:
     friend struct detail::job_access;
     detail::shell_core* shell_ = nullptr;  // [owner: engine from do_parallel to serial]
-    std::uint64_t seq_ = 0;                // [const after do_parallel]
-    job* next_ = nullptr;                  // [guarded: the shell's submit lock, while the job waits for a place in the ring]
+    std::uint64_t seq_ = 0;                // [const after it entered the ring; before that, guarded: the ring's lock, the next job that waits to enter]
     std::exception_ptr error_;             // [written by the thread that runs parallel(), read in serial()]
     int cb_cpu_ = -1;                      // [const after do_parallel]
 };

@@ -44,7 +44,7 @@ void shell_core::run_batch(work::context& ctx, run_of_jobs r) {
         }
         if (done) ++part.count;
         bool last = seq + 1 == end;
-        if (done && !last && part.count % 4 != 0) continue;  // a reading of the clock is not free (25 ns)
+        if (done && !last && part.count % 8 != 0) continue;  // a reading of the clock is not free (25 ns)
         std::uint64_t now = sys::ticks();
         if (done && !last && now - part_begin < part_limit) continue;
         ran += now - part_begin;
@@ -93,7 +93,10 @@ void shell_core::drain_from(work::context& ctx, run_of_jobs r, bool anywhere) {
 bool shell_core::settle(std::uint64_t at, run_of_jobs& r) {
     for (;;) {
         bool may_go_home;
-        if (ring_.pass_on(at, r, may_go_home)) return true;
+        if (ring_.pass_on(at, r, may_go_home)) {
+            ring_.prefetch(r);  // another CPU has had these jobs
+            return true;
+        }
         if (!may_go_home) return false;
         bool moved;
         {
@@ -117,7 +120,6 @@ bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& 
         if (bytes) bytes_out_.store(bytes_out_.load(std::memory_order_relaxed) + bytes, std::memory_order_release);
         bytes = 0;
     };
-    ring_.prefetch(r);
     for (; seq != r.end(); ++seq) {
         job& j = *ring_.job_at(seq);
         bool here = std::exchange(anywhere, false) || serial_here(j, ctx);

@@ -149,8 +149,9 @@ bool shell_core::try_inline(job& j) {
 }
 
 void shell_core::keep_late_locked(job& j) {
-    job_access::next(j) = nullptr;
-    (late_head_ ? job_access::next(*late_tail_) : late_head_) = &j;
+    job_access::set_next(j, nullptr);
+    if (late_head_) job_access::set_next(*late_tail_, &j);
+    else late_head_ = &j;
     late_tail_ = &j;
     ++late_count_;
     any_late_.store(true, std::memory_order_relaxed);

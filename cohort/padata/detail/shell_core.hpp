@@ -12,11 +12,15 @@
 
 namespace cohort::padata::detail {
 
+static_assert(sizeof(job) <= 48, "a job and 16 bytes of its user's fit one cache line");
+
 /// Reaches the private parts of a job; one place, so that job's header shows users nothing of the engine.
 struct job_access {
     static shell_core*& shell(job& j) { return j.shell_; }
     static std::uint64_t& seq(job& j) { return j.seq_; }
-    static job*& next(job& j) { return j.next_; }
+    /// The next of the jobs that wait to enter; they have no place in the order yet, so it stands where that will.
+    static job* next(const job& j) { return reinterpret_cast<job*>(j.seq_); }
+    static void set_next(job& j, job* to) { j.seq_ = reinterpret_cast<std::uintptr_t>(to); }
     static std::exception_ptr& error(job& j) { return j.error_; }
     static int& cb_cpu(job& j) { return j.cb_cpu_; }
 };
@@ -59,7 +63,7 @@ public:
 
 private:
     static constexpr std::uint32_t most_in_batch = 32;
-    static constexpr std::uint32_t batch_ns = 8'000;      // a batch should take about so long
+    static constexpr std::uint32_t batch_ns = 32'000;     // a batch should take about so long, while enough waits
     static constexpr std::uint32_t inline_below_ns = 250; // cheaper than a hand-over to another CPU (measured 120-280 ns)
     static constexpr std::uint32_t inline_above_ns = 400; // and no longer inline from here on
     static constexpr std::uint32_t drain_batch = 64;               // completions before the turn is handed on

@@ -63,13 +63,9 @@ public:
     std::uint64_t claimed() const { return claim_.load(std::memory_order_relaxed); }
     std::uint32_t window() const { return mask_ + 1; }
     Job* job_at(std::uint64_t seq) const { return slots_[seq & mask_].job; }
-    /// Brings the jobs of a run that another CPU filled in near: two lines of each.
+    /// Brings the jobs of a run that another CPU wrote near: the line that each begins in.
     void prefetch(run_of_jobs r) const {
-        for (std::uint64_t seq = r.first; seq != r.end(); ++seq) {
-            const char* at = reinterpret_cast<const char*>(job_at(seq));
-            __builtin_prefetch(at, 1);
-            __builtin_prefetch(at + 64, 1);
-        }
+        for (std::uint64_t seq = r.first; seq != r.end(); ++seq) __builtin_prefetch(job_at(seq), 1);
     }
 
     // ---- with the lock
