@@ -132,7 +132,9 @@ struct world {
     run_of_jobs late{};
 };
 
-void expect_clean(const interleave::outcome& r) {
+void expect_clean(const std::function<void(interleave::run&)>& scenario, interleave::options o) {
+    if (!interleave::possible_here) GTEST_SKIP() << "fibers and sanitizers do not go together";
+    interleave::outcome r = interleave::explore(scenario, o);
     std::string schedule;
     for (int t : r.schedule) schedule += std::to_string(t) + ' ';
     EXPECT_EQ(r.failure, "") << "schedule: " << schedule;
@@ -141,7 +143,7 @@ void expect_clean(const interleave::outcome& r) {
 }
 
 TEST(turnstile_model, two_workers_and_a_submitter_deliver_in_order) {
-    expect_clean(interleave::explore(
+    expect_clean(
         [](interleave::run& x) {
             auto w = std::make_shared<world>(x, 4, 3);
             x.thread([w] { for (int i = 0; i < 3; ++i) w->submit(); });
@@ -149,11 +151,11 @@ TEST(turnstile_model, two_workers_and_a_submitter_deliver_in_order) {
             x.thread([w] { w->work(2, true); });
             x.thread([w] { w->own(); });
         },
-        {.preemptions = 2}));
+        {.preemptions = 2});
 }
 
 TEST(turnstile_model, a_window_of_two_is_used_again_and_again) {
-    expect_clean(interleave::explore(
+    expect_clean(
         [](interleave::run& x) {
             auto w = std::make_shared<world>(x, 2, 4);
             x.thread([w] { for (int i = 0; i < 4; ++i) w->submit(); });
@@ -161,11 +163,11 @@ TEST(turnstile_model, a_window_of_two_is_used_again_and_again) {
             x.thread([w] { w->work(1, false); });
             x.thread([w] { w->own(); });
         },
-        {.preemptions = 1}));
+        {.preemptions = 1});
 }
 
 TEST(turnstile_model, a_job_run_inline_meets_a_second_submitter_and_a_worker) {
-    expect_clean(interleave::explore(
+    expect_clean(
         [](interleave::run& x) {
             auto w = std::make_shared<world>(x, 4, 3);
             x.thread([w] {
@@ -177,11 +179,11 @@ TEST(turnstile_model, a_job_run_inline_meets_a_second_submitter_and_a_worker) {
             x.thread([w] { w->work(2, false); });
             x.thread([w] { w->own(); });
         },
-        {.preemptions = 2}));
+        {.preemptions = 2});
 }
 
 TEST(turnstile_model, an_inline_job_that_is_finished_later_by_another_thread_keeps_its_turn) {
-    expect_clean(interleave::explore(
+    expect_clean(
         [](interleave::run& x) {
             auto w = std::make_shared<world>(x, 4, 2);
             x.thread([w] {
@@ -196,10 +198,11 @@ TEST(turnstile_model, an_inline_job_that_is_finished_later_by_another_thread_kee
             x.thread([w] { w->work(1, false); });
             x.thread([w] { w->own(); });
         },
-        {.preemptions = 2}));
+        {.preemptions = 2});
 }
 
 TEST(interleave, finds_a_lost_update) {
+    if (!interleave::possible_here) GTEST_SKIP() << "fibers and sanitizers do not go together";
     auto r = interleave::explore([](interleave::run& x) {
         auto word = std::make_shared<interleave::atomic<int>>(0);
         for (int t = 0; t < 2; ++t) x.thread([word] { word->store(word->load() + 1); });
@@ -209,6 +212,7 @@ TEST(interleave, finds_a_lost_update) {
 }
 
 TEST(interleave, finds_a_deadlock) {
+    if (!interleave::possible_here) GTEST_SKIP() << "fibers and sanitizers do not go together";
     auto r = interleave::explore([](interleave::run& x) {
         auto a = std::make_shared<interleave::mutex>(), b = std::make_shared<interleave::mutex>();
         x.thread([=] { a->lock(); b->lock(); b->unlock(); a->unlock(); });

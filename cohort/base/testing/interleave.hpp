@@ -25,6 +25,19 @@
 
 namespace cohort::interleave {
 
+/// Fibers and sanitizers do not go together (stacks that ASan and TSan do not know of): tests skip themselves there.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool possible_here = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+inline constexpr bool possible_here = false;
+#else
+inline constexpr bool possible_here = true;
+#endif
+#else
+inline constexpr bool possible_here = true;
+#endif
+
 struct options {
     int preemptions = 3;                  ///< switches away from a thread that could go on
     std::uint64_t most_runs = 2'000'000;  ///< then it stops; `complete` is false
