@@ -16,10 +16,6 @@ namespace {
 spinlock pool_lock;
 bias_slot* pool = nullptr;  // [guarded: pool_lock]
 
-bool register_membarrier() {
-    return ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
-}
-
 /// Gives the slot back when its thread ends; locks taken after that (by other thread_local objects) go the slow way.
 struct slot_holder {
     bias_slot* slot = nullptr;
@@ -38,8 +34,7 @@ thread_local slot_holder holder;
 }  // namespace
 
 bias_slot* take_bias_slot() noexcept {
-    static const bool usable = register_membarrier();
-    if (!usable || holder.ended) return nullptr;
+    if (!has_asymmetric_fence() || holder.ended) return nullptr;
     if (!holder.slot) {
         {
             spin_guard hold(pool_lock);
@@ -52,6 +47,11 @@ bias_slot* take_bias_slot() noexcept {
 }
 
 }  // namespace detail
+
+bool has_asymmetric_fence() noexcept {
+    static const bool registered = ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+    return registered;
+}
 
 void barrier_on_all_threads() noexcept { ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0); }
 

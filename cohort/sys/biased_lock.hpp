@@ -26,6 +26,8 @@ inline constinit thread_local bias_slot* my_slot = nullptr;
 bias_slot* take_bias_slot() noexcept;
 }  // namespace detail
 
+/// Does barrier_on_all_threads() work here? Decided at start-up. Where it does not, both sides of a pattern need a full fence.
+bool has_asymmetric_fence() noexcept;
 /// Every other thread of the process passes a full barrier before this returns: the dear side of an asymmetric fence. Some microseconds.
 void barrier_on_all_threads() noexcept;
 

@@ -215,7 +215,8 @@ void shell_core::wait_for_head(std::uint64_t target, bool help) {
         std::uint64_t now = wake_at_.load(std::memory_order_seq_cst);
         while (target < now && !wake_at_.compare_exchange_weak(now, target, std::memory_order_seq_cst)) {
         }
-        // seq_cst: after wake_at_. Pairs with leave() and the look in wake_waiters().
+        // After wake_at_, by the barrier where there is one. Pairs with leave() and the look in wake_waiters().
+        if (sys::has_asymmetric_fence()) sys::barrier_on_all_threads();
         if (ring_.head_seq_cst() >= target) return;
         inst_.workers().wait_on(room_, seen);
     }

@@ -139,8 +139,9 @@ public:
     /// The holder of the turn has run serial() of r: frees its slots. Then look for waiters, then pass_on().
     void leave(run_of_jobs r) {
         slots_[r.first & mask_].word.store(idle, std::memory_order_relaxed);  // before head_: the slot is entered again only after that
-        // seq_cst: release for [acquire: full()]; before the look for waiters. Pairs with [seq_cst: head_seq_cst] of a waiter.
-        head_.store(r.end(), std::memory_order_seq_cst);
+        // Release for [acquire: full()]; before the look for waiters: a waiter raises a barrier on all threads between telling and looking (wait_for_head), or, where
+        // there is none, seq_cst pairs with [seq_cst: head_seq_cst].
+        head_.store(r.end(), asymmetric_ ? std::memory_order_release : std::memory_order_seq_cst);
     }
     /// As leave() for a job that entered with the turn; the caller takes the lock next, which orders the look for waiters.
     void leave_inline(std::uint64_t seq) { head_.store(seq + 1, std::memory_order_release); }
@@ -166,6 +167,7 @@ public:
 
 private:
     const std::uint32_t mask_;                      // [const after init]
+    const bool asymmetric_ = sys::has_asymmetric_fence();  // [const after init]
     std::unique_ptr<slot[]> slots_;                 // [const after init]
     alignas(64) Lock lock_;
     bool turn_home_ = true;                         // [guarded: lock_]
