@@ -106,7 +106,7 @@ int c_errors_are_negative_errnos_with_a_sentence(void) {
     CHECK(cohort_padata_alloc(NULL, NULL) == -EINVAL);
     CHECK(cohort_padata_alloc(NULL, &pool) == 0);
     CHECK(cohort_shell_alloc(pool, &window, &shell) == -EINVAL && !shell);
-    window = (struct cohort_shell_options){.struct_size = sizeof window, .when_full = (enum cohort_full)9};
+    window = (struct cohort_shell_options){.struct_size = sizeof window, .when_full = 9};
     CHECK(cohort_shell_alloc(pool, &window, &shell) == -EINVAL && strstr(cohort_last_error(), "when_full"));
     CHECK(cohort_shell_alloc(NULL, NULL, &shell) == -EINVAL);
     CHECK(cohort_shell_alloc(pool, NULL, &shell) == 0);
@@ -131,8 +131,8 @@ int c_masks_change_by_list_and_a_bad_one_leaves_the_old(void) {
     CHECK(cohort_padata_set_cpumask(pool, COHORT_MASK_PARALLEL, "") == -EINVAL);
     CHECK(cohort_padata_set_cpumask(pool, COHORT_MASK_PARALLEL, "3-1") == -EINVAL);
     CHECK(cohort_padata_set_cpumask(pool, COHORT_MASK_PARALLEL, NULL) == -EINVAL);
-    CHECK(cohort_padata_set_cpumask(pool, (enum cohort_mask)7, before) == -EINVAL);
-    CHECK(cohort_padata_cpumask(pool, (enum cohort_mask)7, after, sizeof after) == -EINVAL);
+    CHECK(cohort_padata_set_cpumask(pool, 7, before) == -EINVAL);
+    CHECK(cohort_padata_cpumask(pool, 7, after, sizeof after) == -EINVAL);
     CHECK(cohort_padata_cpumask(pool, COHORT_MASK_PARALLEL, after, sizeof after) > 0 && !strcmp(before, after));
     /* one CPU: the first number of the list; a text that does not fit is cut and its length told */
     before[strspn(before, "0123456789")] = '\0';

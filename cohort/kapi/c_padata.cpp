@@ -81,10 +81,10 @@ result<std::optional<cpumask>> read_mask(const char* list) {
     return *mask;
 }
 
-result<padata::mask_kind> read_kind(cohort_mask which) {
+result<padata::mask_kind> read_kind(int which) {
     if (which == COHORT_MASK_PARALLEL) return padata::mask_kind::parallel;
     if (which == COHORT_MASK_SERIAL) return padata::mask_kind::serial;
-    return fail(EINVAL, "cohort_mask " + std::to_string(static_cast<int>(which)), "choose a mask", "there are COHORT_MASK_PARALLEL and COHORT_MASK_SERIAL");
+    return fail(EINVAL, "cohort_mask " + std::to_string(which), "choose a mask", "there are COHORT_MASK_PARALLEL and COHORT_MASK_SERIAL");
 }
 
 /// The simple form: finished as soon as parallel() has returned.
@@ -145,7 +145,7 @@ int cohort_padata_alloc(const cohort_padata_options* options, cohort_padata** ou
 
 void cohort_padata_free(cohort_padata* p) { delete p; }
 
-int cohort_padata_set_cpumask(cohort_padata* p, cohort_mask which, const char* list) {
+int cohort_padata_set_cpumask(cohort_padata* p, int which, const char* list) {
     return guarded("padata", "set_cpumask", [&] {
         const auto kind = read_kind(which);
         if (!kind) return failed(kind.error());
@@ -157,7 +157,7 @@ int cohort_padata_set_cpumask(cohort_padata* p, cohort_mask which, const char* l
     });
 }
 
-int cohort_padata_cpumask(cohort_padata* p, cohort_mask which, char* text, size_t size) {
+int cohort_padata_cpumask(cohort_padata* p, int which, char* text, size_t size) {
     return guarded("padata", "cpumask", [&] {
         const auto kind = read_kind(which);
         if (!kind) return failed(kind.error());

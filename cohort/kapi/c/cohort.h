@@ -14,7 +14,7 @@
  *
  * Conventions: functions that can fail return 0 or a negative errno, and leave a sentence for cohort_last_error(). Option structures begin with
  * struct_size = sizeof the structure, so that later versions may add members; members left zero have their defaults; NULL options are all
- * defaults. Objects are freed in the reverse order of allocation. Callbacks must not leave by longjmp or a C++ exception. */
+ * defaults. Choices are passed as int, so that a wrong one can be refused. Objects are freed in the reverse order of allocation. Callbacks must not leave by longjmp or a C++ exception. */
 #ifndef COHORT_H
 #define COHORT_H
 
@@ -63,11 +63,11 @@ enum cohort_mask { COHORT_MASK_PARALLEL = 0, COHORT_MASK_SERIAL = 1 };
 COHORT_API int cohort_padata_alloc(const struct cohort_padata_options *options, cohort_padata **out);
 /* NULL is allowed. All shells must be gone. */
 COHORT_API void cohort_padata_free(cohort_padata *p);
-/* While jobs fly; their order is kept. Errors: -EINVAL as above; the old mask stays. Any thread. */
-COHORT_API int cohort_padata_set_cpumask(cohort_padata *p, enum cohort_mask which, const char *list);
+/* which: enum cohort_mask. While jobs fly; their order is kept. Errors: -EINVAL as above; the old mask stays. Any thread. */
+COHORT_API int cohort_padata_set_cpumask(cohort_padata *p, int which, const char *list);
 /* Writes the mask that is in use (what was asked for & what this process may use) in list form. Returns its length, which may be size or more: then
  * the text was cut. Any thread. */
-COHORT_API int cohort_padata_cpumask(cohort_padata *p, enum cohort_mask which, char *text, size_t size);
+COHORT_API int cohort_padata_cpumask(cohort_padata *p, int which, char *text, size_t size);
 /* Lends the calling thread for one batch of work. Returns 1 if there was any, 0 if not. Never waits. */
 COHORT_API int cohort_padata_poll(cohort_padata *p);
 
@@ -82,7 +82,7 @@ struct cohort_shell_options {
     size_t struct_size;
     uint32_t window;       /* jobs in flight, 1 .. 2^20, rounded up to a power of two; 0: 1024 */
     uint64_t window_bytes; /* sum of their bytes; 0: no limit */
-    enum cohort_full when_full;
+    int when_full; /* enum cohort_full */
     int no_inline; /* nonzero: callbacks never run inside a submit (for submitters that hold a lock which the callbacks take) */
 };
 
