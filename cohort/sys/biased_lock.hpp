@@ -38,9 +38,9 @@ void barrier_on_all_threads() noexcept;
 ///   others:   take spin_;  o = owner_;  owner_ = null;  membarrier;  wait until o.inside != this;  now they have the lock.
 /// The membarrier stands for the full fence that the owner leaves out: either the revoker sees `inside`, or the owner sees that owner_ is no longer its own.
 /// The slow way by 256 holders in a row that are the same thread grants the bias to it; one acquisition by another thread takes it away (some microseconds).
-class COHORT_SYS_TS(capability("mutex")) biased_lock {
+class COHORT_CAPABILITY("mutex") biased_lock {
 public:
-    void lock() noexcept COHORT_SYS_TS(acquire_capability()) COHORT_SYS_TS(no_thread_safety_analysis) {
+    void lock() noexcept COHORT_ACQUIRE() COHORT_NO_THREAD_SAFETY_ANALYSIS {
         detail::bias_slot* s = detail::my_slot;
         // relaxed: a wrong guess is found out below.
         if (s && owner_.load(std::memory_order_relaxed) == s && !s->inside.load(std::memory_order_relaxed)) {
@@ -59,7 +59,7 @@ public:
         return detail::my_slot && detail::my_slot->inside.load(std::memory_order_relaxed) == this;
     }
 
-    void unlock() noexcept COHORT_SYS_TS(release_capability()) COHORT_SYS_TS(no_thread_safety_analysis) {
+    void unlock() noexcept COHORT_RELEASE() COHORT_NO_THREAD_SAFETY_ANALYSIS {
         detail::bias_slot* s = detail::my_slot;
         if (s && s->inside.load(std::memory_order_relaxed) == this) {
             // release: the critical section happens before a revoker goes on. Pairs with [acquire: lock_slow]. Touches the slot, not the lock.
@@ -73,7 +73,7 @@ private:
     static constexpr std::uint32_t streak_for_bias = 256;
 
     /// Returns with spin_ held, for unlock() to give back: the analysis sees one lock, this object.
-    void lock_slow() noexcept COHORT_SYS_TS(no_thread_safety_analysis);
+    void lock_slow() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
 
     std::atomic<detail::bias_slot*> owner_{nullptr};   // [atomic: written under spin_]
     spinlock spin_;

@@ -9,27 +9,22 @@
 
 #include <atomic>
 
+#include <cohort/base/mutex.hpp>
 #include <cohort/sys/thread.hpp>
-
-#if defined(__clang__)
-#define COHORT_SYS_TS(x) __attribute__((x))
-#else
-#define COHORT_SYS_TS(x)
-#endif
 
 namespace cohort::sys {
 
 /// Synchronization: lock() acquires, unlock() releases; not recursive, not fair.
-class COHORT_SYS_TS(capability("mutex")) spinlock {
+class COHORT_CAPABILITY("mutex") spinlock {
 public:
-    void lock() noexcept COHORT_SYS_TS(acquire_capability()) {
+    void lock() noexcept COHORT_ACQUIRE() {
         // acquire: sees what the previous holder wrote. Pairs with [release: unlock].
         while (held_.exchange(true, std::memory_order_acquire)) wait();
     }
-    bool try_lock() noexcept COHORT_SYS_TS(try_acquire_capability(true)) {
+    bool try_lock() noexcept COHORT_TRY_ACQUIRE(true) {
         return !held_.load(std::memory_order_relaxed) && !held_.exchange(true, std::memory_order_acquire);
     }
-    void unlock() noexcept COHORT_SYS_TS(release_capability()) { held_.store(false, std::memory_order_release); }
+    void unlock() noexcept COHORT_RELEASE() { held_.store(false, std::memory_order_release); }
 
 private:
     void wait() noexcept {
@@ -44,10 +39,10 @@ private:
 };
 
 /// std::lock_guard that clang's thread-safety analysis understands.
-class COHORT_SYS_TS(scoped_lockable) spin_guard {
+class COHORT_SCOPED_CAPABILITY spin_guard {
 public:
-    explicit spin_guard(spinlock& lock) noexcept COHORT_SYS_TS(acquire_capability(lock)) : lock_(lock) { lock_.lock(); }
-    ~spin_guard() COHORT_SYS_TS(release_capability()) { lock_.unlock(); }
+    explicit spin_guard(spinlock& lock) noexcept COHORT_ACQUIRE(lock) : lock_(lock) { lock_.lock(); }
+    ~spin_guard() COHORT_RELEASE() { lock_.unlock(); }
     spin_guard(const spin_guard&) = delete;
     spin_guard& operator=(const spin_guard&) = delete;
 

@@ -35,7 +35,7 @@ result<std::unique_ptr<worker_set>> worker_set::create(worker_set_options option
     return set;
 }
 
-worker_set::~worker_set() COHORT_SYS_TS(no_thread_safety_analysis) {
+worker_set::~worker_set() COHORT_NO_THREAD_SAFETY_ANALYSIS {
     {
         sys::spin_guard hold(lock_);
         COHORT_CHECK(head_ == nullptr, "a worker set is destroyed while something is published on it");

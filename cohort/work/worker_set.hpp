@@ -100,13 +100,13 @@ private:
         idle_state s = unpack(state_.load(std::memory_order_seq_cst));
         if (s.parked > 0 && s.searching == 0) wake_one(lent_cpu);
     }
-    void list_locked(runnable& r) COHORT_SYS_TS(requires_capability(lock_));
+    void list_locked(runnable& r) COHORT_REQUIRES(lock_);
     void list(runnable& r, int lent_cpu);
     void wake_one(int lent_cpu);
     static void ring(worker* w);
-    worker* unpark_locked(worker& w) COHORT_SYS_TS(requires_capability(lock_));
-    worker* choose_idle_locked(int lent_cpu) COHORT_SYS_TS(requires_capability(lock_));
-    worker* successor_locked() COHORT_SYS_TS(requires_capability(lock_));
+    worker* unpark_locked(worker& w) COHORT_REQUIRES(lock_);
+    worker* choose_idle_locked(int lent_cpu) COHORT_REQUIRES(lock_);
+    worker* successor_locked() COHORT_REQUIRES(lock_);
     bool must_stand_back(const worker& w) const;
     void give_way(worker& w, runnable*& current);
     void sleep(worker& w);
@@ -133,11 +133,11 @@ private:
     std::atomic<bool> stray_mail_{false};                     // [atomic: strays_ is not empty]
     std::atomic<int> general_count_{0};                       // [stats]
     alignas(64) mutable sys::spinlock lock_;
-    runnable* head_ COHORT_SYS_TS(guarded_by(lock_)) = nullptr;
-    runnable* tail_ COHORT_SYS_TS(guarded_by(lock_)) = nullptr;
-    mail* strays_ COHORT_SYS_TS(guarded_by(lock_)) = nullptr;
-    std::vector<worker*> idle_ COHORT_SYS_TS(guarded_by(lock_));  // parked general workers, last parked last
-    std::vector<std::unique_ptr<worker>> workers_ COHORT_SYS_TS(guarded_by(lock_));  // grows only; entries live as long as the set
+    runnable* head_ COHORT_GUARDED_BY(lock_) = nullptr;
+    runnable* tail_ COHORT_GUARDED_BY(lock_) = nullptr;
+    mail* strays_ COHORT_GUARDED_BY(lock_) = nullptr;
+    std::vector<worker*> idle_ COHORT_GUARDED_BY(lock_);  // parked general workers, last parked last
+    std::vector<std::unique_ptr<worker>> workers_ COHORT_GUARDED_BY(lock_);  // grows only; entries live as long as the set
     std::vector<std::atomic<worker*>> by_cpu_;                // [const size after init; entries set once, under lock_]
     mutex resize_;                                            // one set_cpus at a time; before lock_
 };

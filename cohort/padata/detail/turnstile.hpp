@@ -39,7 +39,7 @@ struct run_of_jobs {
 ///
 /// Atomic and Lock are parameters for the model test alone.
 template <class Job, template <class> class Atomic = std::atomic, class Lock = sys::biased_lock>
-class COHORT_SYS_TS(capability("mutex")) turnstile {
+class COHORT_CAPABILITY("mutex") turnstile {
     static constexpr std::uint64_t idle = 0, turn = 1, done = 2;  // a word: idle, turn, or done | count << 2
 
     struct slot {
@@ -54,8 +54,8 @@ public:
     }
 
     // Not analysed inside: to clang they are the lock itself.
-    void lock() noexcept COHORT_SYS_TS(acquire_capability()) COHORT_SYS_TS(no_thread_safety_analysis) { lock_.lock(); }
-    void unlock() noexcept COHORT_SYS_TS(release_capability()) COHORT_SYS_TS(no_thread_safety_analysis) { lock_.unlock(); }
+    void lock() noexcept COHORT_ACQUIRE() COHORT_NO_THREAD_SAFETY_ANALYSIS { lock_.lock(); }
+    void unlock() noexcept COHORT_RELEASE() COHORT_NO_THREAD_SAFETY_ANALYSIS { lock_.unlock(); }
 
     std::uint64_t head() const { return head_.load(std::memory_order_acquire); }
     std::uint64_t head_seq_cst() const { return head_.load(std::memory_order_seq_cst); }

@@ -24,9 +24,9 @@ struct worker {
     bool searching = false;                 // counts as searching; while parked [guarded: set's lock_]
     std::atomic<bool> has_mail{false};      // [atomic: mailbox not empty]
     sys::spinlock mail_lock;
-    mail* mail_head COHORT_SYS_TS(guarded_by(mail_lock)) = nullptr;
-    mail* mail_tail COHORT_SYS_TS(guarded_by(mail_lock)) = nullptr;
-    std::atomic<std::uint32_t>* waits_on COHORT_SYS_TS(guarded_by(mail_lock)) = nullptr;  // inside a job: mail must reach it there
+    mail* mail_head COHORT_GUARDED_BY(mail_lock) = nullptr;
+    mail* mail_tail COHORT_GUARDED_BY(mail_lock) = nullptr;
+    std::atomic<std::uint32_t>* waits_on COHORT_GUARDED_BY(mail_lock) = nullptr;  // inside a job: mail must reach it there
     std::thread thread;
 };
 
