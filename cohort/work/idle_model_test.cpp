@@ -339,16 +339,9 @@ void expect_clean(const scenario& s, int preemptions) {
     std::cout << r.runs << " interleavings\n";
 }
 
-/// Fibers of one thread: there is nothing for ThreadSanitizer to see, and its longjmp does not know their stacks.
 struct idle_model : ::testing::Test {
     void SetUp() override {
-#if defined(__SANITIZE_THREAD__)
-        GTEST_SKIP() << "the model runs in one thread; ThreadSanitizer cannot follow its fibers";
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-        GTEST_SKIP() << "the model runs in one thread; ThreadSanitizer cannot follow its fibers";
-#endif
-#endif
+        if (!interleave::possible_here) GTEST_SKIP() << "fibers and sanitizers do not go together";
     }
 };
 
