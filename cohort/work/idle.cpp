@@ -84,7 +84,8 @@ void worker_set::lend(int cpu) {
 bool worker_set::must_stand_back(const worker& w) const {
     std::uint64_t at = w.lent.load(std::memory_order_relaxed);
     if (at == 0 || listed_count_.load(std::memory_order_relaxed) != 1) return false;
-    return static_cast<double>(sys::ticks() - at) * sys::ns_per_tick() < stand_back_us * 1'000;
+    // Signed: the clock may be read before `at`, and the lender speak in between.
+    return static_cast<double>(static_cast<std::int64_t>(sys::ticks() - at)) * sys::ns_per_tick() < stand_back_us * 1'000;
 }
 
 /// For a worker that stops searching without having looked (it lost its role, or stands back): publishers that saw it searching woke nobody.
