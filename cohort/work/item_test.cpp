@@ -466,6 +466,8 @@ TEST(queue, delayed_items_run_by_themselves_and_not_too_early) {
     EXPECT_GE(second.load() - begin, 5'000'000U);
     EXPECT_LT(second.load(), first.load());
     EXPECT_TRUE(q.queue_after(a, 3'600'000'000'000).value());
+    EXPECT_TRUE(q.queue_after(b, 1'000).value());  // the timer must not wait for an hour
+    wait_until([&] { return !q.pending(b) && second.load() > first.load(); });
     EXPECT_TRUE(q.modify_delay(a, 1'000).value());
     wait_until([&] { return first.load() > second.load() && !q.pending(a); });
     EXPECT_TRUE(q.queue_after(a, 3'600'000'000'000).value());

@@ -462,17 +462,18 @@ TEST(worker_set, a_lender_holds_up_nobody_elses_work) {
     for (int i = 0; i < 100 && came == 0; ++i) {
         jobs mine, others;
         wait_until([&] { return set->idle_workers().parked == 1; });
-        mine.add(1'000'000, *set, 0);
-        set->lend(0);
-        others.add(1, *set);
         auto last = std::chrono::steady_clock::now();
         bool silent = false;
-        while (others.done() == 0) {
+        auto lend = [&] {
             set->lend(0);
             auto now = std::chrono::steady_clock::now();
             silent = silent || now - last > std::chrono::microseconds(100);
             last = now;
-        }
+        };
+        mine.add(1'000'000, *set, 0);
+        lend();
+        others.add(1, *set);
+        while (others.done() == 0) lend();
         came += !silent;
         set->retire(mine);
         set->retire(others);
