@@ -38,7 +38,7 @@ result<cpumask> to_mask(hwloc_const_bitmap_t from, const std::string& object) {
 
 /// The identity of the object of this kind above `at`; of `at` itself where the machine has no such level.
 std::uint64_t key_above(hwloc_topology_t t, hwloc_obj_t at, hwloc_obj_type_t type, std::uint64_t none) {
-    const hwloc_obj_t above = hwloc_get_ancestor_obj_by_type(t, type, at);
+    const auto* above = hwloc_get_ancestor_obj_by_type(t, type, at);
     return above ? above->logical_index : none;
 }
 

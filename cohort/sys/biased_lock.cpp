@@ -70,7 +70,7 @@ void biased_lock::lock_slow() noexcept {
             }
         }
     }
-    const void* me = &detail::my_slot;  // its address is this thread's
+    const void* me = static_cast<const void*>(&detail::my_slot);  // its address is this thread's
     streak_ = last_ == me ? streak_ + 1 : 0;
     last_ = me;
     if (streak_ < streak_for_bias) return;

@@ -50,7 +50,7 @@ struct frame {
 class shell_core final : public work::runnable, public work::mail {
 public:
     shell_core(instance::impl& inst, const shell_options& options);
-    ~shell_core();
+    ~shell_core() override;
 
     result<void> do_parallel(job& j, int& cb_cpu);
     /// do_serial of a job whose parallel() is not running on this thread.
