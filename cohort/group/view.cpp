@@ -40,7 +40,7 @@ machine_view view_of(const machine::topology& topology, const machine::usable_cp
     for (int cpu : topology.possible) keys.push_back(neighbour_key(topology, cpu));
     std::sort(keys.begin(), keys.end());
     for (const auto& key : keys) out.order.push_back(key.back());
-    out.core.assign(static_cast<std::size_t>(topology.possible.last() + 1), -1);
+    out.core.assign(static_cast<std::size_t>(topology.possible.last()) + 1, -1);
     for (int cpu : topology.possible) out.core[static_cast<std::size_t>(cpu)] = topology.cpus[static_cast<std::size_t>(cpu)].core;
 
     // A cpuset narrows the affinity of all that are in it, so what it forbids is its doing and not the affinity's.

@@ -40,7 +40,7 @@ namespace detail {
 
 topology builder::finish() {
     out_.possible |= out_.online;
-    out_.cpus.resize(static_cast<std::size_t>(out_.possible.last() + 1));
+    out_.cpus.resize(static_cast<std::size_t>(out_.possible.last()) + 1);
     std::map<std::uint64_t, int> package_index;
     std::map<std::pair<std::uint64_t, std::uint64_t>, int> core_index;
     for (const auto& [number, key] : keys_) {
@@ -62,7 +62,7 @@ topology builder::finish() {
             auto& cpu = out_.cpus[static_cast<std::size_t>(c)];
             if (cpu.node < 0) cpu.node = static_cast<int>(out_.nodes.size());
         }
-        out_.nodes.push_back(std::move(node));
+        out_.nodes.push_back(node);
     }
     for (const auto& [first, level, kind, bytes, line, cpus] : caches_) {
         std::vector<int> online;

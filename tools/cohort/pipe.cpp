@@ -81,7 +81,8 @@ result<stream::pipe_options> options_of(const pipe_arguments& a) {
     if (a.codec && a.argv_given) return fail(EINVAL, "--codec and -- CMD", {}, "only one of them can be given");
     if (!a.codec && !a.argv_given) return fail(EINVAL, "--codec NAME or -- CMD", {}, "one of them is needed");
     if (a.argv_given && a.argv.empty()) return fail(EINVAL, "--", {}, "no command stands behind it");
-    if (a.codec && (r = set(o.kind, stream::parse_codec(*a.codec)), !r)) return std::unexpected(r.error());
+    if (a.codec) r = set(o.kind, stream::parse_codec(*a.codec));
+    if (!r) return std::unexpected(r.error());
     if (a.decompress && !a.codec) return fail(EINVAL, "-d", {}, "it needs --codec");
     if (a.level && (!a.codec || a.decompress)) return fail(EINVAL, "--level", {}, "only compression has levels");
     if ((a.records || a.separator) && !a.argv_given) return fail(EINVAL, a.records ? "--records" : "--record-sep", {}, "only blocks for a command are split");
@@ -96,18 +97,23 @@ result<stream::pipe_options> options_of(const pipe_arguments& a) {
         if (!v) return std::unexpected(v.error());
         o.workers = static_cast<int>(*v);
     }
-    if (a.cpus && (r = set(o.cpus, cpus_of("--cpus", *a.cpus)), !r)) return std::unexpected(r.error());
-    if (a.serial_cpus && (r = set(o.serial_cpus, cpus_of("--serial-cpus", *a.serial_cpus)), !r)) return std::unexpected(r.error());
+    if (a.cpus) r = set(o.cpus, cpus_of("--cpus", *a.cpus));
+    if (!r) return std::unexpected(r.error());
+    if (a.serial_cpus) r = set(o.serial_cpus, cpus_of("--serial-cpus", *a.serial_cpus));
+    if (!r) return std::unexpected(r.error());
     const auto size = [](const char* name, const std::string& text, std::uint64_t high) -> result<std::uint64_t> {
         auto v = group::parse_bytes(text);
         if (!v) return fail(v.error().code, name, "\"" + text + "\"", v.error().reason);
         if (*v > high) return fail(ERANGE, name, "\"" + text + "\"", "it is over " + group::human_bytes(static_cast<double>(high)));
         return *v;
     };
-    if (a.block && (r = set(o.block_bytes, size("--block", *a.block, std::uint64_t{1} << 30)), !r)) return std::unexpected(r.error());
-    if (a.memory && (r = set(o.memory, size("--memory", *a.memory, std::uint64_t{1} << 46)), !r)) return std::unexpected(r.error());
+    if (a.block) r = set(o.block_bytes, size("--block", *a.block, std::uint64_t{1} << 30));
+    if (!r) return std::unexpected(r.error());
+    if (a.memory) r = set(o.memory, size("--memory", *a.memory, std::uint64_t{1} << 46));
+    if (!r) return std::unexpected(r.error());
     o.records = a.records || a.separator;
-    if (a.separator && (r = set(o.separator, unescape(*a.separator)), !r)) return std::unexpected(r.error());
+    if (a.separator) r = set(o.separator, unescape(*a.separator));
+    if (!r) return std::unexpected(r.error());
     if (a.input != "-") o.input_path = a.input;
     if (a.output && *a.output != "-") o.output_path = *a.output;
     if (a.output && a.output->empty()) return fail(EINVAL, "-o", {}, "the name is empty");
