@@ -434,7 +434,6 @@ TEST(queue, an_item_that_waits_on_a_worker_gets_that_workers_mail) {
     queue q(*set);
     letter l;
     std::atomic<int> cpu_of_holder{-1};
-    std::atomic<bool> waits{false};
     item holder([&] {
         cpu_of_holder = 0;
         wait_until([&] { return l.delivered() == 1; });
