@@ -113,7 +113,7 @@ void worker_set::give_way(worker& w, runnable*& current) {
 /// away with work left; publishers need not wake it.
 void worker_set::sleep(worker& w) {
     for (int naps = 1;; naps = std::min(naps * 2, 8)) {
-        // acquire: pairs with [release: give_token]. Read before `parked`, so that an unparking after it makes the wait return.
+        // acquire: pairs with [release: unpark_locked, choose_idle_locked]. Read before `parked`, so that an unparking after it makes the wait return.
         std::uint32_t seen = w.token.load(std::memory_order_acquire);
         bool back;
         {
