@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include <cohort/base/cpumask.hpp>
+#include <cohort/percpu/detail/limits.hpp>
 
 namespace cohort::percpu::detail {
 
@@ -26,7 +27,6 @@ inline constexpr std::size_t largest_page_bytes = 64 << 10;
 inline constexpr std::size_t largest_page_bytes = 4 << 10;
 #endif
 
-inline constexpr std::size_t unit_bytes = 256 << 10;
 inline constexpr std::size_t stride = unit_bytes + largest_page_bytes;
 inline constexpr std::size_t chunk_alignment = 1 << 20;
 inline constexpr std::size_t coloured_handles_at = 256 << 10, flat_handles_at = 512 << 10, units_at = 1 << 20;
