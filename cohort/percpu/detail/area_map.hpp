@@ -106,7 +106,8 @@ public:
     static block_run blocks_of(int at, int bits) { return {at / block_bits, (at + bits - 1) / block_bits + 1}; }
     bool is_populated(int at, int bits) const { return (blocks_of(at, bits).set() & ~populated_) == 0; }
     void set_populated(block_run run) { populated_ |= run.set() & own_; }
-    void clear_populated(block_run run) { populated_ &= ~run.set(); }
+    void clear_populated(block_set set) { populated_ &= ~set; }
+    void clear_populated(block_run run) { clear_populated(run.set()); }
     std::optional<block_run> next_populated(int from) const { return first_run(populated_, from); }
     std::optional<block_run> next_unpopulated(int from) const { return first_run(own_ & ~populated_, from); }
 
