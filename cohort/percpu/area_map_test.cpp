@@ -108,6 +108,56 @@ TEST(area_map, four_bytes_at_eight_leave_holes_that_their_like_skips) {
     EXPECT_SOUND(*m);
 }
 
+TEST(area_map, of_two_runs_as_long_the_better_aligned_is_the_hint) {
+    auto m = whole();
+    for (int i = 0; i < 12; ++i) ASSERT_EQ(m->alloc(3, 1, false), 3 * i);
+    ASSERT_EQ(m->alloc(unit_bits - 36, 1, false), 36);
+    for (int at : {3, 24, 33}) m->free(at);
+    EXPECT_EQ(m->alloc(3, 8, false), 24);
+    EXPECT_SOUND(*m);
+    for (int at : {9, 24}) m->free(at);
+    EXPECT_EQ(m->alloc(3, 8, false), 24);
+}
+
+/// Everything is taken but these runs.
+map_ptr with_runs(const std::vector<free_run>& runs) {
+    auto m = whole();
+    int at = 0;
+    for (const free_run run : runs) {
+        if (run.start > at) m->alloc_area(run.start - at, at);
+        m->alloc_area(run.length, run.start);
+        at = run.end();
+    }
+    if (at < unit_bits) m->alloc_area(unit_bits - at, at);
+    for (const free_run run : runs) m->free(run.start);
+    return m;
+}
+
+TEST(area_map, the_next_longest_run_is_found_a_bit_inside_a_block) {
+    for (const int start : {3 * block_bits, 3 * block_bits + 1, 4 * block_bits - 51, 4 * block_bits - 50, 4 * block_bits - 25}) {
+        auto m = with_runs({{start, 50}, {9 * block_bits + 100, 60}});
+        ASSERT_EQ(m->contig_hint(), 60);
+        ASSERT_EQ(m->alloc(60, 1, false), 9 * block_bits + 100);
+        EXPECT_EQ(m->contig_hint(), 50);
+        EXPECT_SOUND(*m);
+        EXPECT_EQ(m->alloc(50, 1, false), start);
+    }
+}
+
+TEST(area_map, an_empty_block_that_was_skipped_is_remembered) {
+    auto m = with_runs({{block_bits, block_bits}, {3 * block_bits, 3 * block_bits}});
+    ASSERT_EQ(m->alloc(2000, 1, false), 3 * block_bits);
+    EXPECT_SOUND(*m);
+    EXPECT_EQ(m->alloc(block_bits, 1, false), block_bits);
+}
+
+TEST(area_map, a_place_that_was_found_and_not_taken_is_found_again) {
+    auto m = with_runs({{100, 10}, {2 * block_bits - 500, 1000}});
+    EXPECT_EQ(m->find_fit(900, 1, false), 2 * block_bits - 500);
+    EXPECT_SOUND(*m);
+    EXPECT_EQ(m->find_fit(900, 1, false), 2 * block_bits - 500);
+}
+
 TEST(area_map, double_free_and_free_inside_an_area_change_nothing) {
     auto m = whole();
     ASSERT_EQ(m->alloc(8, 1, false), 0);

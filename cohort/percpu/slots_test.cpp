@@ -184,6 +184,20 @@ TEST(slots_balance, the_free_that_leaves_a_second_unused_chunk_asks_for_it) {
     EXPECT_TRUE(index.free(a->node, 0).balance);
 }
 
+TEST(slots_balance, the_only_unused_chunk_stays_whatever_it_has_populated) {
+    chunk_index index;
+    auto a = make(), b = make();
+    index.insert(a->node);
+    ASSERT_TRUE(index.alloc(unit_bits, 1, false));
+    index.set_populated(a->node, {0, blocks});
+    index.insert(b->node);
+    ASSERT_TRUE(index.alloc(1, 1, false));
+    index.set_populated(b->node, {0, 20});
+    EXPECT_FALSE(index.free(a->node, 0).balance);
+    EXPECT_EQ(a->node.slot, free_slot);
+    EXPECT_SOUND(index);
+}
+
 /// Chunk a: full, populated. Chunk b: populated, empty but for one area, so that the reserve is elsewhere.
 struct two_chunks {
     explicit two_chunks(chunk_kind kind, int reserve) : a(make(kind)), b(make()) {
@@ -285,6 +299,22 @@ TEST(slots_balance, a_sidelined_chunk_that_is_freed_without_a_populated_block_is
     EXPECT_SOUND(t.index);
 }
 
+TEST(slots_balance, an_isolated_chunk_that_is_freed_without_a_populated_block_is_an_unused_one) {
+    isolated_chunk t;
+    t.index.clear_populated(t.a->node, {0, blocks});
+    for (int b = 0; b < blocks; ++b) t.index.free(t.a->node, b * block_bits);
+    EXPECT_FALSE(t.index.next_depopulation());
+    EXPECT_EQ(t.a->node.slot, free_slot);
+    EXPECT_SOUND(t.index);
+}
+
+TEST(slots_balance, an_isolated_chunk_that_is_removed_takes_nothing_from_the_reserve) {
+    isolated_chunk t;
+    t.index.remove(t.a->node);
+    EXPECT_EQ(t.index.nr_empty_pop_pages(), empty_pop_pages_high + 1);
+    EXPECT_FALSE(t.a->node.isolated);
+}
+
 TEST(slots_balance, depopulation_ends_and_chunks_return_when_the_reserve_is_gone) {
     isolated_chunk t;
     t.index.clear_populated(t.b->node, {1, 3});  // three are left
@@ -334,6 +364,12 @@ TEST(slots_balance, the_reserve_is_filled_from_the_fullest_chunk_and_then_from_a
     index.set_populated(*q->chunk, q->run);
     EXPECT_EQ(index.take_population_wanted(), 0);
     EXPECT_FALSE(index.wants_balance());
+    index.clear_populated(b->node, {0, 2});
+    EXPECT_EQ(index.nr_empty_pop_pages(), empty_pop_pages_low);
+    EXPECT_FALSE(index.wants_balance());
+    index.clear_populated(b->node, {2, 3});
+    EXPECT_TRUE(index.wants_balance());
+    EXPECT_EQ(index.take_population_wanted(), empty_pop_pages_high - 1);
     EXPECT_SOUND(index);
 }
 

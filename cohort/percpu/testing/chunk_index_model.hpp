@@ -237,9 +237,12 @@ inline std::string chunk_index_model::depopulate(const index_op& op) {
         if (done == 0 && c.node.isolated) return "what cannot be given back is kept out of use";
         seen.given_back += std::popcount(done);
     }
-    bool waits = false;
-    index.for_each_chunk([&](const chunk_node& n) { waits |= n.slot == to_depopulate_slot; });
-    return waits ? "a chunk waits to be depopulated and is not" : "";
+    std::string broken;
+    index.for_each_chunk([&](const chunk_node& n) {
+        if (n.slot == to_depopulate_slot) broken = "a chunk waits to be depopulated and is not";
+        if (n.slot == sidelined_slot && n.map->nr_empty_pop_pages() > 0) broken = "a chunk was sidelined with blocks to give back";
+    });
+    return broken;
 }
 
 inline std::string chunk_index_model::populate() {
