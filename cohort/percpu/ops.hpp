@@ -109,7 +109,7 @@ void for_each_present_cpu(handle<T, I, L> h, F&& f) {
     const std::uint32_t n = detail::present_count(I);
     for (std::uint32_t i = 0; i < n; ++i) {
         const unsigned cpu = detail::present_at(I, i);
-        f(cpu, *reinterpret_cast<T*>(h.value() + detail::offset_of(L, cpu)));
+        f(cpu, *reinterpret_cast<T*>(h.value() + detail::present_offset(I, L, i)));
     }
 }
 

@@ -29,6 +29,7 @@ void add(by index, unsigned cpu) noexcept {
     if (initializer) initializer(index, cpu);
     const std::uint32_t n = a.count.load(std::memory_order_relaxed);
     a.number[n].store(static_cast<std::uint16_t>(cpu), std::memory_order_relaxed);
+    for (const layout l : {layout::coloured, layout::flat}) a.offset[static_cast<int>(l)][n].store(offset_of(l, cpu), std::memory_order_relaxed);
     // release: whoever counts this one reads its number and its unit's initial values. Pairs with [acquire: present_count, is_present].
     a.count.store(n + 1, std::memory_order_release);
     a.mask[cpu / 64].fetch_or(std::uint64_t{1} << (cpu % 64), std::memory_order_release);

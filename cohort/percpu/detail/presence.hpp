@@ -54,6 +54,7 @@ inline mode current_mode() noexcept {
 struct arrivals {
     std::atomic<std::uint32_t> count{0};
     std::atomic<std::uint16_t> number[max_cpus] = {};
+    std::atomic<std::uint32_t> offset[2][max_cpus] = {};  // by layout: offset_of(number)
     std::atomic<std::uint64_t> mask[max_cpus / 64] = {};
 };
 extern constinit arrivals present[2];                  // [by]
@@ -61,6 +62,9 @@ extern constinit arrivals present[2];                  // [by]
 inline std::uint32_t present_count(by index) noexcept { return present[static_cast<int>(index)].count.load(std::memory_order_acquire); }
 inline unsigned present_at(by index, std::uint32_t nth) noexcept {
     return present[static_cast<int>(index)].number[nth].load(std::memory_order_relaxed);
+}
+inline std::uint32_t present_offset(by index, layout l, std::uint32_t nth) noexcept {
+    return present[static_cast<int>(index)].offset[static_cast<int>(l)][nth].load(std::memory_order_relaxed);
 }
 inline bool is_present(by index, unsigned cpu) noexcept {
     // acquire: the initial values of the unit. Pairs with [release: add].

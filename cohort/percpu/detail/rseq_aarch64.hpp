@@ -151,10 +151,10 @@ template <by Index, layout Layout>
     COHORT_RSEQ_ANSWER;
 }
 
-// The stacks of the magazines; see rseq_x86_64.hpp. x9: the stack, w10: its count.
+// The stacks of the magazines; see rseq_x86_64.hpp. x9: the stack, x10: its word, x11: its count.
 #define COHORT_RSEQ_STACK(body, outputs, ...)                                                                                              \
     asm volatile goto(COHORT_RSEQ_START COHORT_RSEQ_BY_CPU "ldr x9, [%[table], x9, lsl #3]\n\tcbnz x9, 5f\n\tb %l[absent]\n5:\n\t"         \
-                      "add x9, x9, %[distance]\n\tldr w10, [x9]\n\t" body COHORT_RSEQ_END                                                  \
+                      "add x9, x9, %[distance]\n\tldr x10, [x9]\n\tand x11, x10, #255\n\t" body COHORT_RSEQ_END                                                  \
                       : outputs                                                                                                            \
                       : [area] "r"(COHORT_RSEQ_AREA), [table] "r"(table), [distance] "r"(distance) __VA_OPT__(, ) __VA_ARGS__              \
                       : "x9", "x10", "x11", "memory", "cc"                                                                                 \
@@ -162,7 +162,7 @@ template <by Index, layout Layout>
 
 /// False: this CPU's entry of the table is 0, or its stack is empty. distance: of the stack, from the start of the block.
 [[gnu::always_inline]] inline bool stack_pop(const std::atomic<std::uintptr_t>* table, std::ptrdiff_t distance, std::uint64_t& item) noexcept {
-    COHORT_RSEQ_STACK("cbnz w10, 5f\n\tb %l[absent]\n5:\n\tldr %[item], [x9, x10, lsl #3]\n\tsub w10, w10, #1\n\tstr w10, [x9]",
+    COHORT_RSEQ_STACK("cbnz x11, 5f\n\tb %l[absent]\n5:\n\tldr %[item], [x9, x11, lsl #3]\n\tadd x10, x10, #255\n\tstr x10, [x9]",
                       [item] "=&r"(item));
     COHORT_RSEQ_ANSWER;
 }
@@ -170,7 +170,7 @@ template <by Index, layout Layout>
 /// False: this CPU's entry of the table is 0, or its stack holds `capacity` items.
 [[gnu::always_inline]] inline bool stack_push(const std::atomic<std::uintptr_t>* table, std::ptrdiff_t distance, std::uint32_t capacity,
                                               std::uint64_t item) noexcept {
-    COHORT_RSEQ_STACK("cmp w10, %w[capacity]\n\tblo 5f\n\tb %l[absent]\n5:\n\tadd w10, w10, #1\n\tstr %[item], [x9, x10, lsl #3]\n\tstr w10, [x9]",
+    COHORT_RSEQ_STACK("cmp w11, %w[capacity]\n\tblo 5f\n\tb %l[absent]\n5:\n\tadd x11, x11, #1\n\tstr %[item], [x9, x11, lsl #3]\n\tadd x10, x10, #1\n\tstr x10, [x9]",
                       COHORT_NO_OUTPUTS, [item] "r"(item), [capacity] "r"(capacity));
     COHORT_RSEQ_ANSWER;
 }

@@ -162,10 +162,10 @@ template <by Index, layout Layout>
 }
 
 // The stacks of the magazines: this CPU's block is found in a table of addresses; 0 there, or in the way below, means the slow way.
-// A stack is {count: 32 bits, at 0; items: 8 bytes each, from 8 on}.
+// A stack is {word: 8 bytes; items: 8 bytes each}; the word's low byte counts the items, the bytes above count what was ever taken.
 #define COHORT_RSEQ_STACK(body, outputs, ...)                                                                                              \
     asm volatile goto(COHORT_RSEQ_START COHORT_RSEQ_BY_CPU "movq (%[table],%%rax,8), %%rax\n\ttestq %%rax, %%rax\n\tjz %l[absent]\n\t" \
-                      "addq %[distance], %%rax\n\tmovl (%%rax), %%ecx\n\t" body COHORT_RSEQ_END                                           \
+                      "addq %[distance], %%rax\n\tmovzbl (%%rax), %%ecx\n\t" body COHORT_RSEQ_END                                           \
                       : outputs                                                                                                            \
                       : [area] "r"(sys::rseq_offset()), [table] "r"(table), [distance] "er"(distance) __VA_OPT__(, ) __VA_ARGS__           \
                       : "rax", "rcx", "memory", "cc"                                                                                       \
@@ -173,14 +173,14 @@ template <by Index, layout Layout>
 
 /// False: this CPU's entry of the table is 0, or its stack is empty. distance: of the stack, from the start of the block.
 [[gnu::always_inline]] inline bool stack_pop(const std::atomic<std::uintptr_t>* table, std::ptrdiff_t distance, std::uint64_t& item) noexcept {
-    COHORT_RSEQ_STACK("testl %%ecx, %%ecx\n\tjz %l[absent]\n\tmovq (%%rax,%%rcx,8), %[item]\n\tdecl (%%rax)", [item] "=&r"(item));
+    COHORT_RSEQ_STACK("testl %%ecx, %%ecx\n\tjz %l[absent]\n\tmovq (%%rax,%%rcx,8), %[item]\n\taddq $255, (%%rax)", [item] "=&r"(item));
     COHORT_RSEQ_ANSWER;
 }
 
 /// False: this CPU's entry of the table is 0, or its stack holds `capacity` items.
 [[gnu::always_inline]] inline bool stack_push(const std::atomic<std::uintptr_t>* table, std::ptrdiff_t distance, std::uint32_t capacity,
                                               std::uint64_t item) noexcept {
-    COHORT_RSEQ_STACK("cmpl %[capacity], %%ecx\n\tjae %l[absent]\n\tmovq %[item], 8(%%rax,%%rcx,8)\n\tincl (%%rax)", COHORT_NO_OUTPUTS,
+    COHORT_RSEQ_STACK("cmpl %[capacity], %%ecx\n\tjae %l[absent]\n\tmovq %[item], 8(%%rax,%%rcx,8)\n\tincq (%%rax)", COHORT_NO_OUTPUTS,
                       [item] "r"(item), [capacity] "ir"(capacity));
     COHORT_RSEQ_ANSWER;
 }

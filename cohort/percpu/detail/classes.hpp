@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The sizes that magazines keep: a step of at most a quarter, so that at most a fifth of an object is lost; each as aligned as its size allows.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include <cohort/percpu/detail/limits.hpp>
+
+namespace cohort::percpu::detail {
+
+inline constexpr std::array<std::uint16_t, 22> class_bytes = {4,   8,   12,  16,  24,  32,  40,  48,  64,  80,  96,
+                                                             128, 160, 192, 256, 320, 384, 512, 640, 768, 896, 1024};
+inline constexpr int classes = static_cast<int>(class_bytes.size());
+inline constexpr int largest_class_bytes = class_bytes.back();
+
+/// The alignment of all objects of a class: the largest power of two in its size, at most a cache line.
+constexpr std::size_t class_align(int c) {
+    const std::size_t bytes = class_bytes[static_cast<std::size_t>(c)], power = bytes & (~bytes + 1);
+    return power < 64 ? power : 64;
+}
+/// How many objects a CPU's stack holds, and how many move between it and the maps at a time.
+constexpr std::uint32_t class_capacity(int c) {
+    const std::uint32_t n = (32u << 10) / class_bytes[static_cast<std::size_t>(c)];
+    return n > 128 ? 128 : n < 16 ? 16 : n;
+}
+constexpr std::uint32_t class_batch(int c) { return class_capacity(c) / 2; }
+
+/// Where a class's stack stands in a CPU's block: {word, items ...}, on cache lines of its own.
+constexpr std::array<std::uint32_t, classes + 1> make_stack_places() {
+    std::array<std::uint32_t, classes + 1> at{};
+    for (int c = 0; c < classes; ++c) {
+        const auto i = static_cast<std::size_t>(c);
+        at[i + 1] = at[i] + (8 + 8 * class_capacity(c) + 63) / 64 * 64;
+    }
+    return at;
+}
+inline constexpr auto stack_places = make_stack_places();
+inline constexpr std::size_t magazine_block_bytes = (stack_places[classes] + 4095) / 4096 * 4096;
+
+constexpr std::array<std::uint8_t, largest_class_bytes / 4 + 1> make_class_table() {
+    std::array<std::uint8_t, largest_class_bytes / 4 + 1> table{};
+    int c = 0;
+    for (int words = 1; words <= largest_class_bytes / 4; ++words) {
+        while (class_bytes[static_cast<std::size_t>(c)] < words * 4) ++c;
+        table[static_cast<std::size_t>(words)] = static_cast<std::uint8_t>(c);
+    }
+    return table;
+}
+inline constexpr auto class_table = make_class_table();
+
+/// The class for a legal size and alignment; -1: the maps serve it.
+constexpr int class_for(std::size_t size, std::size_t align) {
+    if (align > 64 || size > static_cast<std::size_t>(largest_class_bytes)) return -1;
+    int c = class_table[(size + 3) / 4];
+    while (c < classes && class_align(c) < align) ++c;
+    return c < classes ? c : -1;
+}
+static_assert(class_for(1, 1) == 0 && class_for(64, 64) == 8 && class_for(1024, 64) == classes - 1 && class_for(1025, 8) == -1);
+static_assert(class_bytes[static_cast<std::size_t>(class_for(24, 16))] == 32 && class_bytes[static_cast<std::size_t>(class_for(4, 64))] == 64);
+
+}  // namespace cohort::percpu::detail

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Per-CPU stacks of free objects: what makes allocation and free as cheap as an operation on this CPU.
+///
+///     table[cpu] ─> block of the CPU: [ stack of class 0 | stack of class 1 | ... ]     stack: {word: count, ever taken; items}
+///
+/// Each object has a tag, one byte beside the chunk's maps: what starts there. One load tells a free the class, and that the object is live. A tag is written by
+/// who owns the object: its user while it is live, then whoever takes it from a magazine. So a second free is found, whenever it comes; only two threads that
+/// free one object at the very same time may both pass.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+
+#include <cohort/percpu/detail/classes.hpp>
+#include <cohort/percpu/detail/layout.hpp>
+#include <cohort/percpu/detail/rseq.hpp>
+
+#if defined(__SANITIZE_THREAD__)
+#define COHORT_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define COHORT_TSAN 1
+#endif
+#endif
+#if defined(COHORT_TSAN)
+extern "C" void __tsan_acquire(void*);
+extern "C" void __tsan_release(void*);
+#endif
+
+namespace cohort::percpu::detail {
+
+/// One of an allocator's; entry c is CPU c's block, 0 while it has none or somebody empties it.
+struct magazine_table {
+    std::atomic<std::uintptr_t> unregistered[4] = {};   // CPUs -4 .. -1: threads without rseq
+    std::atomic<std::uintptr_t> block[max_cpus] = {};   // [atomic: release after the block is ready; sequences read it plainly]
+};
+/// Those of the default allocators, by index: here, so that the fast path knows their address.
+extern constinit magazine_table default_magazines[2];
+
+/// What starts at a place of the unit: a state, and in the low bits the class.
+enum tag : std::uint8_t {
+    tag_none = 0,
+    tag_live = 0x80,
+    tag_cached = 0x40,    ///< in a magazine
+    tag_deferred = 0x20,  ///< freed while its shard was locked by the freeing thread itself; who holds the lock finishes it
+    tag_direct = 0x1f,    ///< in place of a class: from the maps at once
+};
+constexpr std::uint8_t tagged(tag state, int cls) { return static_cast<std::uint8_t>(state | cls); }
+
+inline constexpr std::size_t tags_at = 64 << 10;
+inline constexpr std::size_t metadata_bytes = tags_at + unit_bits;
+
+/// What a chunk begins with.
+struct chunk_prefix {
+    magazine_table* const magazines;  // [const after init]
+};
+inline chunk_prefix& prefix_of(std::uintptr_t value) { return *reinterpret_cast<chunk_prefix*>(chunk_start(value)); }
+
+/// The tag of the object with this handle, whose chunk exists.
+inline std::atomic<std::uint8_t>& tag_of(std::uintptr_t value) {
+    return *reinterpret_cast<std::atomic<std::uint8_t>*>(chunk_start(value) + tags_at + offset_in_unit(value) / min_alloc_bytes);
+}
+
+/// ThreadSanitizer does not see that an object passes from one thread to the next inside a sequence.
+inline void annotate_given([[maybe_unused]] std::uintptr_t value) {
+#if defined(COHORT_TSAN)
+    __tsan_release(&tag_of(value));
+#endif
+}
+inline void annotate_taken([[maybe_unused]] std::uintptr_t value) {
+#if defined(COHORT_TSAN)
+    __tsan_acquire(&tag_of(value));
+#endif
+}
+
+/// An object of this class, live from now on, or 0.
+[[gnu::always_inline]] inline std::uintptr_t take(const magazine_table& t, int cls) noexcept {
+    std::uint64_t value;
+    if (!sequence::stack_pop(t.block, stack_places[static_cast<std::size_t>(cls)], value)) return 0;
+    annotate_taken(value);
+    tag_of(value).store(tagged(tag_live, cls), std::memory_order_relaxed);
+    return value;
+}
+
+/// Takes an object that is cleared and tagged as cached; false: the stack is full, or there is none.
+[[gnu::always_inline]] inline bool give(const magazine_table& t, int cls, std::uintptr_t value) noexcept {
+    annotate_given(value);
+    return sequence::stack_push(t.block, stack_places[static_cast<std::size_t>(cls)], class_capacity(cls), value);
+}
+
+/// Makes bytes zero, by writing only if they are not: a copy that was not used stays shared among caches, and its page unpopulated. bytes: a multiple of 4.
+[[gnu::always_inline]] inline void clear_bytes(std::byte* at, std::size_t bytes) noexcept {
+    std::uint64_t any = 0;
+    std::size_t i = 0;
+    for (; i + 8 <= bytes; i += 8) {
+        std::uint64_t w;
+        std::memcpy(&w, at + i, 8);
+        any |= w;
+    }
+    if (i < bytes) {
+        std::uint32_t w;
+        std::memcpy(&w, at + i, 4);
+        any |= w;
+    }
+    if (any) std::memset(at, 0, bytes);
+}
+
+/// Clears the object's copies on all CPUs that are present; the others are zero.
+[[gnu::always_inline]] inline void clear_copies(by index, layout l, std::uintptr_t value, std::size_t bytes) noexcept {
+    const std::uint32_t n = present_count(index);
+    for (std::uint32_t i = 0; i < n; ++i) clear_bytes(reinterpret_cast<std::byte*>(value + present_offset(index, l, i)), bytes);
+}
+
+}  // namespace cohort::percpu::detail
