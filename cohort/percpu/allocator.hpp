@@ -17,9 +17,11 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <cohort/base/error.hpp>
 #include <cohort/percpu/ops.hpp>
+#include <cohort/sys/address_space.hpp>
 
 namespace cohort::work {
 class queue;
@@ -69,6 +71,8 @@ struct allocator_options {
     by index = by::cpu;                  ///< which numbers its objects are accessed by; by::cpu binds units to their CPU's node
     std::size_t reserved_bytes = 8 << 10;  ///< of the first chunk, for alloc_reserved(); 0: none. At most 64 KiB
     bool magazines = true;               ///< per-CPU stacks of free objects over the bitmaps
+    sys::address_space* memory = nullptr;  ///< where pages come from; null: the system
+    std::vector<int> node_of = {};       ///< the node of each CPU, to bind units by; empty: as the system says
 };
 
 struct allocator_stats;
@@ -108,12 +112,13 @@ public:
 
     allocator_stats stats() const;
     const std::string& name() const;
-    by index() const;
+    percpu::by index() const;
 
     class core;
     core& internals() { return *core_; }
 
 private:
+    friend allocator& default_allocator(percpu::by);
     explicit allocator(std::unique_ptr<core> c);
     std::unique_ptr<core> core_;  // [const after init]
 };

@@ -70,9 +70,9 @@ template <>
 struct word_of<8> { using type = std::uint64_t; };
 
 template <class T>
-concept word = std::is_trivially_copyable_v<T> && (sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
+concept word_like = std::is_trivially_copyable_v<T> && (sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
 template <class T>
-concept number = word<T> && std::is_integral_v<T> && !std::same_as<T, bool>;
+concept number = word_like<T> && std::is_integral_v<T> && !std::same_as<T, bool>;
 template <class T>
 using word_type = typename word_of<sizeof(T)>::type;
 
@@ -139,7 +139,7 @@ T sum(handle<T, I, L> h) noexcept {
 /// T: trivially copyable, of 1, 2, 4 or 8 bytes; integers where it is reckoned with, which wrap.
 namespace this_cpu {
 
-template <detail::word T, by I, detail::layout L>
+template <detail::word_like T, by I, detail::layout L>
 [[gnu::always_inline]] inline T read(handle<T, I, L> h) noexcept {
     for (detail::word_type<T> w;;) {
         if (detail::sequence::read<I, L>(h.value(), w)) return detail::from_word<T>(w);
@@ -147,7 +147,7 @@ template <detail::word T, by I, detail::layout L>
     }
 }
 
-template <detail::word T, by I, detail::layout L>
+template <detail::word_like T, by I, detail::layout L>
 [[gnu::always_inline]] inline void write(handle<T, I, L> h, std::type_identity_t<T> value) noexcept {
     while (!detail::sequence::write<I, L>(h.value(), detail::to_word(value))) {
         if (!detail::arrive(I)) return detail::current_word(h).store(detail::to_word(value), std::memory_order_relaxed);
@@ -198,7 +198,7 @@ template <detail::number T, by I, detail::layout L>
 }
 
 /// The value that was there.
-template <detail::word T, by I, detail::layout L>
+template <detail::word_like T, by I, detail::layout L>
 [[gnu::always_inline]] inline T xchg(handle<T, I, L> h, std::type_identity_t<T> value) noexcept {
     for (detail::word_type<T> old;;) {
         if (detail::sequence::exchange<I, L>(h.value(), detail::to_word(value), old)) return detail::from_word<T>(old);
@@ -208,7 +208,7 @@ template <detail::word T, by I, detail::layout L>
 }
 
 /// The value that was there; it was replaced if it equals `expected`, bit by bit.
-template <detail::word T, by I, detail::layout L>
+template <detail::word_like T, by I, detail::layout L>
 [[gnu::always_inline]] inline T cmpxchg(handle<T, I, L> h, std::type_identity_t<T> expected, std::type_identity_t<T> desired) noexcept {
     detail::word_type<T> old = detail::to_word(expected);
     for (detail::word_type<T> seen;;) {
@@ -219,7 +219,7 @@ template <detail::word T, by I, detail::layout L>
     }
 }
 /// True: replaced. False: `expected` is now what was there, on the CPU that the thread was on; the next try may meet another copy.
-template <detail::word T, by I, detail::layout L>
+template <detail::word_like T, by I, detail::layout L>
 [[gnu::always_inline]] inline bool try_cmpxchg(handle<T, I, L> h, T& expected, std::type_identity_t<T> desired) noexcept {
     const T old = cmpxchg(h, expected, desired);
     const bool done = detail::to_word(old) == detail::to_word(expected);

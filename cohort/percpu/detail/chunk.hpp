@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include <cohort/account/table.hpp>
 #include <cohort/percpu/allocator.hpp>
@@ -23,10 +24,11 @@ struct payer {
 };
 
 struct chunk : chunk_prefix, chunk_node {
-    chunk(allocator::core& owner_, magazine_table* magazines_, unsigned shard_, layout layout_, int start, int reserved)
-        : chunk_prefix{magazines_}, owner(owner_), shard(shard_), kind_of(layout_), areas(start), reserved_areas(0, reserved) {
+    chunk(allocator::core& owner_, magazine_table* magazines_, unsigned shard_, layout layout_, int reserved)
+        : chunk_prefix{magazines_}, owner(owner_), shard(shard_), kind_of(layout_), areas(reserved) {
         map = &areas;
-        reserved_node.map = &reserved_areas;
+        if (reserved == 0) return;
+        reserved_node.map = &reserved_areas.emplace(0, reserved);
         reserved_node.kind = chunk_kind::reserved;
     }
 
@@ -37,7 +39,7 @@ struct chunk : chunk_prefix, chunk_node {
     std::atomic<payer*> payers{nullptr};        // [atomic: set once, by compare-and-swap]
     area_map areas;                             // [guarded: the shard's lock]
     // Of the first chunk only: its first bytes, as a chunk of their own. Kernel: pcpu_reserved_chunk.
-    area_map reserved_areas;                    // [guarded: the shard's lock]
+    std::optional<area_map> reserved_areas;              // [guarded: the shard's lock]
     chunk_node reserved_node;                   // [guarded: the shard's lock]
 
     std::uintptr_t address() const { return chunk_start(reinterpret_cast<std::uintptr_t>(this)); }

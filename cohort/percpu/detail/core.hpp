@@ -61,44 +61,51 @@ public:
     std::size_t size_of(std::uintptr_t value) noexcept;
 
     void balance(bool may_make_chunks, bool everything) noexcept;
+    /// What an attached queue does from time to time: idle magazines are emptied, then balance().
+    void idle_work() noexcept;
     void attach(work::queue* q);
     void fill(allocator_stats& out);
 
     const allocator_options options;             // [const after init]
-    void lock_for_fork() noexcept;
-    void unlock_after_fork() noexcept;
+    /// The rest of free(): of an object that is cleared and tagged as cached, when its magazine could not take it.
+    void overflow(int cls, std::uintptr_t value) noexcept;
+    void lock_for_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
+    void unlock_after_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
 
 private:
     struct alignas(64) shard {
         detail::shard_lock lock;
         std::atomic<bool> deferred{false};       // [atomic: a free waits for this lock]
+        std::atomic<unsigned> generation{0};     // [atomic: counts chunks made, written under growth_]
         std::array<detail::chunk_index, 2> index COHORT_GUARDED_BY(lock);  // by layout
     };
 
-    shard* lock_some(bool atomic) noexcept;
-    void unlock(shard& s) noexcept;
-    void finish_deferred(shard& s) noexcept;
+    shard* lock_some(bool atomic) noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
+    void unlock(shard& s) noexcept COHORT_RELEASE(s.lock);
+    void finish_deferred(shard& s) noexcept COHORT_REQUIRES(s.lock);
     attempt from_maps(const wish& how) noexcept;
     std::uintptr_t place(shard& s, const wish& how) noexcept COHORT_REQUIRES(s.lock);
     std::uintptr_t place_reserved(shard& s, const wish& how) noexcept COHORT_REQUIRES(s.lock);
-    int to_maps(std::uintptr_t value, std::uint8_t expected) noexcept;
+    void to_maps(std::span<const std::uintptr_t> values) noexcept;
     void to_maps_locked(shard& s, chunk& c, int bit) noexcept COHORT_REQUIRES(s.lock);
+    void defer(shard& s, chunk& c, std::uintptr_t value) noexcept;
+    int free_direct(chunk& c, std::uintptr_t value) noexcept;
     attempt refill(int cls, const wish& how) noexcept;
-    void overflow(int cls, std::uintptr_t value) noexcept;
     std::uintptr_t make_block(unsigned cpu) noexcept;
     void empty_magazines(bool all) noexcept COHORT_REQUIRES(growth_);
     void empty_block(unsigned cpu) noexcept COHORT_REQUIRES(growth_);
 
-    refusal grow(unsigned shard_number, layout kind) noexcept;
-    chunk* make_chunk(unsigned shard_number, layout kind, bool first) noexcept COHORT_REQUIRES(growth_);
+    refusal grow(shard& s, layout kind, unsigned generation) noexcept;
+    chunk* make_chunk(shard& s, layout kind) noexcept COHORT_REQUIRES(growth_);
     void destroy_chunk(chunk& c) noexcept COHORT_REQUIRES(growth_);
     void bind_to_nodes(chunk& c) noexcept;
     refusal populate_all(std::uintptr_t value, int bits) noexcept;
     void depopulate(shard& s, detail::depopulation d) noexcept COHORT_REQUIRES(growth_);
-    void balance_shard(shard& s, unsigned number, int kind, bool may_make_chunks) noexcept COHORT_REQUIRES(growth_);
-    void due() noexcept;
+    void balance_index(shard& s, layout kind, bool may_make_chunks, bool everything) noexcept COHORT_REQUIRES(growth_);
+    void populate_reserve(shard& s, layout kind) noexcept COHORT_REQUIRES(growth_);
+    unsigned number_of(const shard& s) const { return static_cast<unsigned>(&s - shards_.data()); }
 
-    bool charge(std::uintptr_t value, int bits) noexcept;
+    bool record_payer(std::uintptr_t value, account::group who) noexcept;
     void uncharge(chunk& c, std::uintptr_t value, int bits) noexcept;
     void warn(const wish& how, std::size_t size, std::size_t align, refusal why) noexcept;
 
@@ -114,7 +121,10 @@ private:
     std::atomic<bool> balance_due_{false};       // [atomic: set by who saw work; taken by balance()]
     std::atomic<std::uint64_t> failures_{0};     // [stats]
     std::atomic<std::uint64_t> flushed_{0}, refilled_{0};  // [stats] objects between magazines and maps
-    std::atomic<work::queue*> queue_{nullptr};   // [atomic: attach]
+    std::vector<std::uint64_t> taken_before_;    // [guarded: growth_] by CPU: what its magazines had given when last looked at
+    std::atomic<bool> populated_absent_{false};  // [atomic: set once] populate_now has put pages into units of absent CPUs
+    static constexpr std::uint64_t idle_ns = 100'000'000;
+    work::queue* queue_ = nullptr;               // [guarded: the caller of attach()]
     work::item item_;
 };
 

@@ -33,6 +33,9 @@ inline constexpr std::size_t coloured_handles_at = 256 << 10, flat_handles_at = 
 inline constexpr std::size_t colour_bytes = 192, colours = 21;  // 21 * 192 < 4096: the last page of the stride takes the shift
 inline constexpr std::size_t cache_line = 64;
 
+/// To whole pages, whatever their size is.
+constexpr std::size_t page_up(std::size_t bytes) { return (bytes + largest_page_bytes - 1) & ~(largest_page_bytes - 1); }
+
 enum class layout : unsigned char { coloured, flat };
 
 /// The layout for objects of this alignment.

@@ -110,11 +110,15 @@ public:
     bool wants_balance() const;
     /// Takes out a fully free chunk that is one too many (one is kept), or nullptr. unpopulated_only: only one without populated blocks.
     chunk_node* take_surplus(bool unpopulated_only);
-    /// The next chunk to give blocks back of, and which: all of its empty populated ones. While there are too few elsewhere, chunks go back into use instead. Until
+    /// The next chunk to give blocks back of, and which: all of its empty populated ones. While there are fewer than `reserve` elsewhere, chunks go back into use instead. Until
     /// depopulated() is told, nothing is allocated from the chunk; areas in it may be freed.
-    std::optional<depopulation> next_depopulation();
+    std::optional<depopulation> next_depopulation(int reserve = empty_pop_pages_high);
+    /// Takes out of use what has an empty populated block, however little that is: next_depopulation(0) then names them one by one.
+    void isolate_all();
     /// `given_back`, a part of what next_depopulation named, is not populated any more; none: it could not be done, the chunk goes back into use.
     void depopulated(chunk_node& chunk, block_set given_back);
+    /// Was it ever asked for anything? A reserve for a layout that nobody uses would be a chunk for nothing.
+    bool in_use() const { return figures_.nr_max_chunks > 0 || populated_only_failed_; }
     /// How many blocks to populate so that allocations that must not wait find some; after one of them failed, a full reserve more.
     int take_population_wanted();
     /// Up to `wanted` (> 0) blocks in a row, of the fullest chunk that has some. Nothing: a new chunk is needed.

@@ -45,14 +45,23 @@ void chunk_index::reintegrate(chunk_node& chunk) {
     move(chunk, slot_of(chunk), true);
 }
 
-std::optional<depopulation> chunk_index::next_depopulation() {
+std::optional<depopulation> chunk_index::next_depopulation(int reserve) {
     while (chunk_node* chunk = list_[to_depopulate_slot].head) {
         const block_set empty = chunk->map->empty_populated();
-        if (empty != 0 && nr_empty_pop_pages_ >= empty_pop_pages_high) return depopulation{chunk, empty};
+        if (empty != 0 && nr_empty_pop_pages_ >= reserve) return depopulation{chunk, empty};
         if (empty != 0 || chunk->map->fully_free()) reintegrate(*chunk);
         else move(*chunk, sidelined_slot, false);
     }
     return std::nullopt;
+}
+
+void chunk_index::isolate_all() {
+    for (int slot = 0; slot <= free_slot; ++slot) {
+        for (chunk_node *chunk = list_[static_cast<std::size_t>(slot)].head, *next; chunk != nullptr; chunk = next) {
+            next = chunk->next;
+            if (!chunk->immutable() && chunk->map->nr_empty_pop_pages() > 0) isolate(*chunk);
+        }
+    }
 }
 
 void chunk_index::depopulated(chunk_node& chunk, block_set given_back) {

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cohort/percpu/allocator.hpp>
+
+#include <cstdio>
+#include <new>
+
+#include <cohort/percpu/detail/core.hpp>
+#include <cohort/percpu/stats.hpp>
+#include <cohort/sys/fd.hpp>
+#include <cohort/sys/paths.hpp>
+#include <cohort/sys/say.hpp>
+
+namespace cohort::percpu {
+
+namespace {
+
+constexpr std::size_t most_reserved_bytes = 64 << 10;
+
+/// All allocators of the program, so that fork() finds their locks free.
+struct {
+    mutex lock;
+    std::vector<allocator::core*> cores COHORT_GUARDED_BY(lock);
+} live;
+
+void before_fork() COHORT_NO_THREAD_SAFETY_ANALYSIS {
+    live.lock.lock();
+    for (auto* c : live.cores) c->lock_for_fork();
+}
+void after_fork() COHORT_NO_THREAD_SAFETY_ANALYSIS {
+    for (auto* c : live.cores) c->unlock_after_fork();
+    live.lock.unlock();
+}
+
+void enlist(allocator::core* c) {
+    static const int asked = sys::at_fork(before_fork, after_fork, after_fork);
+    COHORT_CHECK(asked == 0, "no memory for fork handlers");
+    const lock_guard hold(live.lock);
+    live.cores.push_back(c);
+}
+void delist(allocator::core* c) {
+    const lock_guard hold(live.lock);
+    std::erase(live.cores, c);
+}
+
+/// The node of each CPU as the system tells; empty where there is one node, or none is told.
+std::vector<int> nodes_of_cpus() {
+    sys::os& os = sys::real();
+    auto text = sys::read_file(os, sys::paths::node + "/online");
+    if (!text) return {};
+    const auto nodes = nodemask::parse_list(text->substr(0, text->find('\n')));
+    if (!nodes || nodes->weight() < 2) return {};
+    std::vector<int> out(possible_cpus(), -1);
+    for (int node = nodes->first(); node >= 0; node = nodes->next(node + 1)) {
+        auto list = sys::read_file(os, sys::paths::node + "/node" + std::to_string(node) + "/cpulist");
+        if (!list) continue;
+        const auto cpus = cpumask::parse_list(list->substr(0, list->find('\n')));
+        if (!cpus) continue;
+        for (int cpu = cpus->first(); cpu >= 0; cpu = cpus->next(cpu + 1)) {
+            if (static_cast<std::size_t>(cpu) < out.size()) out[static_cast<std::size_t>(cpu)] = node;
+        }
+    }
+    return out;
+}
+
+result<std::uintptr_t> answer(const std::string& name, std::size_t size, std::size_t align, const attempt& got) {
+    if (got) return got.value;
+    return fail(errno_of(got.why), name, "allocate " + std::to_string(size) + " bytes aligned to " + std::to_string(align), text_of(got.why));
+}
+
+}  // namespace
+
+const char* text_of(refusal r) noexcept {
+    switch (r) {
+        case refusal::none: return "";
+        case refusal::illegal: return "illegal size or align for percpu allocation: sizes are 1 to 32768, alignments powers of two to 4096";
+        case refusal::reserved_full: return "alloc from reserved chunk failed";
+        case refusal::atomic_full: return "atomic alloc failed, no space left";
+        case refusal::no_chunk: return "failed to allocate new chunk";
+        case refusal::no_populate: return "failed to populate";
+        case refusal::over_limit: return "the group, or one above it, is at its limit";
+        case refusal::stopped: return "a stop was requested";
+        case refusal::busy: return "a signal handler interrupted the allocator";
+    }
+    return "";
+}
+
+int errno_of(refusal r) noexcept {
+    switch (r) {
+        case refusal::none: return 0;
+        case refusal::illegal: return EINVAL;
+        case refusal::stopped: return EINTR;
+        case refusal::busy: return EAGAIN;
+        default: return ENOMEM;
+    }
+}
+
+allocator::allocator(std::unique_ptr<core> c) : core_(std::move(c)) { enlist(core_.get()); }
+
+result<std::unique_ptr<allocator>> allocator::create(allocator_options options) {
+    const std::string object = "percpu allocator \"" + options.name + "\"";
+    if (options.reserved_bytes > most_reserved_bytes || options.reserved_bytes % detail::min_alloc_bytes != 0) {
+        return fail(EINVAL, object, "reserve " + std::to_string(options.reserved_bytes) + " bytes", "a multiple of 4, at most 65536");
+    }
+    if (options.index == by::cpu && options.node_of.empty()) options.node_of = nodes_of_cpus();
+    sys::address_space& memory = options.memory ? *options.memory : sys::real_address_space();
+    try {
+        return std::unique_ptr<allocator>(new allocator(std::make_unique<core>(std::move(options), memory, nullptr)));
+    } catch (const std::bad_alloc&) {
+        return fail(ENOMEM, object, "create", errno_text(ENOMEM));
+    }
+}
+
+allocator::~allocator() {
+    const allocator_stats s = stats();
+    if (s.nr_cur_alloc > 0) {
+        char line[160];
+        sys::say(line, std::snprintf(line, sizeof line, "percpu: allocator \"%s\" ends with %lld objects of %llu bytes that were not freed\n", name().c_str(),
+                                     static_cast<long long>(s.nr_cur_alloc), static_cast<unsigned long long>(s.live_bytes)));
+    }
+    delist(core_.get());
+}
+
+result<std::uintptr_t> allocator::alloc(std::size_t size, std::size_t align, alloc_flags flags, std::stop_token stop) {
+    return answer(name(), size, align, core_->alloc(size, align, {.flags = flags, .stop = stop.stop_possible() ? &stop : nullptr}));
+}
+attempt allocator::alloc_atomic(std::size_t size, std::size_t align, alloc_flags flags) noexcept { return core_->alloc(size, align, {.atomic = true, .flags = flags}); }
+result<std::uintptr_t> allocator::alloc_reserved(std::size_t size, std::size_t align, alloc_flags flags) {
+    return answer(name(), size, align, core_->alloc(size, align, {.reserved = true, .flags = flags}));
+}
+int allocator::free(std::uintptr_t value) noexcept { return core_->free(value); }
+std::size_t allocator::size_of(std::uintptr_t value) const noexcept { return core_->size_of(value); }
+void allocator::balance() { core_->idle_work(); }
+void allocator::trim() { core_->balance(true, true); }
+void allocator::attach(work::queue* q) { core_->attach(q); }
+allocator_stats allocator::stats() const {
+    allocator_stats s;
+    core_->fill(s);
+    return s;
+}
+const std::string& allocator::name() const { return core_->options.name; }
+by allocator::index() const { return core_->options.index; }
+
+allocator& default_allocator(by index) {
+    // Never destroyed: objects of static duration may be freed after any of ours would be.
+    static allocator* const of_cpu = new allocator(std::make_unique<allocator::core>(
+        allocator_options{.name = "percpu", .index = by::cpu, .node_of = nodes_of_cpus()}, sys::real_address_space(), &detail::default_magazines[0]));
+    if (index == by::cpu) return *of_cpu;
+    static allocator* const of_cid = new allocator(std::make_unique<allocator::core>(
+        allocator_options{.name = "percpu by cid", .index = by::cid, .reserved_bytes = 0}, sys::real_address_space(), &detail::default_magazines[1]));
+    return *of_cid;
+}
+
+int free(std::uintptr_t value) noexcept {
+    if (value == 0) return 0;
+    chunk* c = detail::space::find(value);
+    return c ? c->owner.free(value) : EINVAL;
+}
+
+}  // namespace cohort::percpu
