@@ -81,6 +81,36 @@ TEST(slots, a_chunk_with_more_than_crumbs_keeps_its_slot_when_it_misses) {
     EXPECT_EQ(a->node.slot, 3);
 }
 
+TEST(slots, chunks_that_just_miss_a_size_are_tried_once) {
+    chunk_index index;
+    std::vector<std::unique_ptr<chunk>> nearly;
+    for (int i = 0; i < 20; ++i) {
+        nearly.push_back(make());
+        index.insert(nearly.back()->node);
+        if (i > 0) {
+            ASSERT_TRUE(index.alloc(unit_bits - 300, 1, false));
+            continue;
+        }
+        ASSERT_TRUE(index.alloc(unit_bits - 500, 1, false));  // a list may have had one that fitted
+        ASSERT_TRUE(index.alloc(200, 1, false));
+    }
+    ASSERT_EQ(nearly[0]->node.slot, slot_of_bytes(450 * min_alloc_bytes));
+    auto fresh = make();
+    index.insert(fresh->node);
+    const auto tries = [&] {
+        const auto before = index.figures().nr_tried;
+        EXPECT_TRUE(index.alloc(450, 1, false));
+        return index.figures().nr_tried - before;
+    };
+    EXPECT_EQ(tries(), 21);
+    EXPECT_EQ(tries(), 1);
+    EXPECT_EQ(tries(), 1);
+    // What is free again is found again.
+    index.free(nearly[7]->node, 0);
+    EXPECT_EQ(index.alloc(unit_bits, 1, false)->chunk, &nearly[7]->node);
+    EXPECT_SOUND(index);
+}
+
 TEST(slots, a_chunk_that_rises_goes_to_the_front_and_one_that_falls_to_the_tail) {
     chunk_index index;
     auto a = make(), b = make();

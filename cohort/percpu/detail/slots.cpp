@@ -17,6 +17,7 @@ void chunk_index::link(chunk_node& chunk, int slot, bool front) {
     (chunk.prev ? chunk.prev->next : l.head) = &chunk;
     (chunk.next ? chunk.next->prev : l.tail) = &chunk;
     used_ |= std::uint32_t{1} << slot;
+    l.longest = std::max(l.longest, chunk.map->contig_hint());
 }
 
 void chunk_index::unlink(chunk_node& chunk) {
@@ -44,9 +45,10 @@ int chunk_index::slot_of(const chunk_node& chunk) {
 
 /// What can take more than before is tried next, what can take less comes last of its like.
 void chunk_index::relocate(chunk_node& chunk) {
-    if (chunk.isolated) return;
-    const int slot = slot_of(chunk);
-    if (slot != chunk.slot) move(chunk, slot, slot > chunk.slot);
+    const int slot = chunk.isolated ? chunk.slot : slot_of(chunk);
+    if (slot != chunk.slot) return move(chunk, slot, slot > chunk.slot);
+    list& l = list_[static_cast<std::size_t>(slot)];
+    l.longest = std::max(l.longest, chunk.map->contig_hint());
 }
 
 void chunk_index::insert(chunk_node& chunk) {
@@ -78,24 +80,33 @@ std::optional<placement> chunk_index::alloc(int bits, int align, bool populated_
     const std::uint32_t searched = (std::uint32_t{2} << free_slot) - 1;
     // Chunks that miss move to slot 0 only, which is not among these.
     for (std::uint32_t left = used_ & searched & (~std::uint32_t{0} << slot_of_bytes(bits * min_alloc_bytes)); left != 0; left &= left - 1) {
-        const int slot = std::countr_zero(left);
-        for (chunk_node *chunk = list_[static_cast<std::size_t>(slot)].head, *next; chunk != nullptr; chunk = next) {
-            next = chunk->next;
-            area_map& map = *chunk->map;
-            const std::optional<int> at = map.may_fit(bits, align) ? map.find_fit(bits, align, populated_only) : std::nullopt;
-            if (!at) {
-                // Chunks that have only crumbs left would all be tried by each small request.
-                if (slot < slot_fail_threshold && !populated_only) move(*chunk, 0, true);
-                continue;
-            }
+        if (auto found = alloc_from(std::countr_zero(left), bits, align, populated_only)) return found;
+    }
+    populated_only_failed_ |= populated_only;
+    return std::nullopt;
+}
+
+std::optional<placement> chunk_index::alloc_from(int slot, int bits, int align, bool populated_only) {
+    list& l = list_[static_cast<std::size_t>(slot)];
+    if (bits > l.longest) return std::nullopt;
+    int longest = 0;  // of those that missed and stay
+    for (chunk_node *chunk = l.head, *next; chunk != nullptr; chunk = next) {
+        next = chunk->next;
+        area_map& map = *chunk->map;
+        ++figures_.nr_tried;
+        const std::optional<int> at = map.may_fit(bits, align) ? map.find_fit(bits, align, populated_only) : std::nullopt;
+        if (at) {
             if (chunk->isolated) reintegrate(*chunk);
             change(*chunk, [&] { map.alloc_area(bits, *at); });
             relocate(*chunk);
             count_alloc(bits);
             return placement{chunk, *at};
         }
+        // Chunks that have only crumbs left would all be tried by each small request.
+        if (slot < slot_fail_threshold && !populated_only) move(*chunk, 0, true);
+        else longest = std::max(longest, map.contig_hint());
     }
-    populated_only_failed_ |= populated_only;
+    l.longest = longest;
     return std::nullopt;
 }
 

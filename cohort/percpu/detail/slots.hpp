@@ -18,7 +18,8 @@
 ///     }
 ///     while (chunk_node* c = index.take_surplus(true)) <destroy c>;
 ///
-/// Kernel: pcpu_chunk_lists, pcpu_size_to_slot, pcpu_balance_free, pcpu_balance_populated, pcpu_reclaim_populated (mm/percpu.c), v6.12. Differences: a failed
+/// Kernel: pcpu_chunk_lists, pcpu_size_to_slot, pcpu_balance_free, pcpu_balance_populated, pcpu_reclaim_populated (mm/percpu.c), v6.12. Differences: a list
+/// knows how much its chunks have at most, so that many that just miss a size (a slot spans a power of two) are not tried one by one for each request; a failed
 /// search of populated blocks does not put a chunk into slot 0; a sidelined chunk is reintegrated when it is to be populated.
 #pragma once
 
@@ -82,6 +83,7 @@ struct index_figures {
     int nr_cur_alloc = 0, nr_max_alloc = 0;
     int nr_chunks = 0, nr_max_chunks = 0;
     int min_alloc_size = 0, max_alloc_size = 0;  // 0: none yet
+    std::int64_t nr_tried = 0;                   // chunks that searches have looked at
 };
 
 /// Synchronization: none; the caller's lock guards every call, and each area_map and chunk_node in it. No memory is allocated.
@@ -95,7 +97,8 @@ public:
     /// Live areas in it stay counted: a chunk is removed when it is fully free, or with the whole index.
     void remove(chunk_node& chunk);
 
-    /// From the fullest chunk that fits. Nothing: no searched chunk has a place (see area_map for alignments). Cost: the chunks of the slots passed, a hint each.
+    /// From the fullest chunk that fits. Nothing: no searched chunk has a place (see area_map for alignments). Cost: the chunks of the slots passed, a hint each; of
+    /// slots where no chunk is large enough, none once that is known.
     std::optional<placement> alloc(int bits, int align, bool populated_only);
     /// From this chunk, which is reserved.
     std::optional<int> alloc_reserved(chunk_node& chunk, int bits, int align, bool populated_only);
@@ -147,6 +150,7 @@ private:
     struct list {
         chunk_node* head = nullptr;
         chunk_node* tail = nullptr;
+        int longest = 0;  // no chunk of it has more free bits in a row
     };
 
     static int slot_of(const chunk_node& chunk);
@@ -154,6 +158,7 @@ private:
     void unlink(chunk_node& chunk);
     void move(chunk_node& chunk, int slot, bool front);
     void relocate(chunk_node& chunk);
+    std::optional<placement> alloc_from(int slot, int bits, int align, bool populated_only);
     void isolate(chunk_node& chunk);
     void reintegrate(chunk_node& chunk);
     bool worth_depopulating(const chunk_node& chunk) const;

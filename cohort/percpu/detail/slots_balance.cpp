@@ -120,6 +120,7 @@ std::string chunk_index::check_invariants() const {
             const int due = slot_of(*c);
             const bool set_aside_by_a_miss = slot == 0 && due < slot_fail_threshold;
             if (!aside && slot != due && !set_aside_by_a_miss) broken << "a chunk that belongs in slot " << due << " is in " << slot << "; ";
+            if (c->map->contig_hint() > l.longest) broken << "a chunk of list " << slot << " has more than its longest run; ";
             ++chunks;
             live += c->map->nr_alloc();
             if (!c->isolated && c->kind != chunk_kind::reserved) empty += c->map->nr_empty_pop_pages();
