@@ -62,11 +62,6 @@ std::vector<int> nodes_of_cpus() {
     return out;
 }
 
-result<std::uintptr_t> answer(const std::string& name, std::size_t size, std::size_t align, const attempt& got) {
-    if (got) return got.value;
-    return fail(errno_of(got.why), name, "allocate " + std::to_string(size) + " bytes aligned to " + std::to_string(align), text_of(got.why));
-}
-
 }  // namespace
 
 const char* text_of(refusal r) noexcept {
@@ -94,7 +89,7 @@ int errno_of(refusal r) noexcept {
     }
 }
 
-allocator::allocator(std::unique_ptr<core> c) : core_(std::move(c)) { enlist(core_.get()); }
+allocator::allocator(std::unique_ptr<core> c) : core_(std::move(c)), magazines_(core_->magazines()) { enlist(core_.get()); }
 
 result<std::unique_ptr<allocator>> allocator::create(allocator_options options) {
     const std::string object = "percpu allocator \"" + options.name + "\"";
@@ -120,14 +115,20 @@ allocator::~allocator() {
     delist(core_.get());
 }
 
-result<std::uintptr_t> allocator::alloc(std::size_t size, std::size_t align, alloc_flags flags, std::stop_token stop) {
-    return answer(name(), size, align, core_->alloc(size, align, {.flags = flags, .stop = stop.stop_possible() ? &stop : nullptr}));
+error allocator::error_of(std::size_t size, std::size_t align, refusal why) const {
+    return {errno_of(why), name(), "allocate " + std::to_string(size) + " bytes aligned to " + std::to_string(align), text_of(why)};
 }
-attempt allocator::alloc_atomic(std::size_t size, std::size_t align, alloc_flags flags) noexcept { return core_->alloc(size, align, {.atomic = true, .flags = flags}); }
+
+attempt allocator::alloc_slow(std::size_t size, std::size_t align, alloc_flags flags, const std::stop_token* stop) noexcept {
+    return core_->alloc(size, align, {.flags = flags, .stop = stop});
+}
+attempt allocator::alloc_atomic_slow(std::size_t size, std::size_t align, alloc_flags flags) noexcept { return core_->alloc(size, align, {.atomic = true, .flags = flags}); }
 result<std::uintptr_t> allocator::alloc_reserved(std::size_t size, std::size_t align, alloc_flags flags) {
-    return answer(name(), size, align, core_->alloc(size, align, {.reserved = true, .flags = flags}));
+    const attempt got = core_->alloc(size, align, {.reserved = true, .flags = flags});
+    if (!got) return std::unexpected(error_of(size, align, got.why));
+    return got.value;
 }
-int allocator::free(std::uintptr_t value) noexcept { return core_->free(value); }
+int allocator::free_slow(std::uintptr_t value) noexcept { return core_->free(value); }
 std::size_t allocator::size_of(std::uintptr_t value) const noexcept { return core_->size_of(value); }
 void allocator::balance() { core_->idle_work(); }
 void allocator::trim() { core_->balance(true, true); }
@@ -150,9 +151,16 @@ allocator& default_allocator(by index) {
     return *of_cid;
 }
 
-int free(std::uintptr_t value) noexcept {
+attempt detail::alloc_default(by index, std::size_t size, std::size_t align, alloc_flags flags) noexcept {
+    return default_allocator(index).internals().alloc(size, align, {.flags = flags});
+}
+error detail::error_of(by index, std::size_t size, std::size_t align, refusal why) {
+    return {errno_of(why), default_allocator(index).name(), "allocate " + std::to_string(size) + " bytes aligned to " + std::to_string(align), text_of(why)};
+}
+
+int detail::free_slow(std::uintptr_t value) noexcept {
     if (value == 0) return 0;
-    chunk* c = detail::space::find(value);
+    chunk* c = space::find(value);
     return c ? c->owner.free(value) : EINVAL;
 }
 

@@ -26,6 +26,9 @@
 namespace cohort::work {
 class queue;
 }
+namespace cohort::percpu::detail {
+struct magazine_table;
+}
 
 namespace cohort::percpu {
 
@@ -120,7 +123,13 @@ public:
 private:
     friend allocator& default_allocator(percpu::by);
     explicit allocator(std::unique_ptr<core> c);
-    std::unique_ptr<core> core_;  // [const after init]
+    attempt alloc_slow(std::size_t size, std::size_t align, alloc_flags flags, const std::stop_token* stop) noexcept;
+    attempt alloc_atomic_slow(std::size_t size, std::size_t align, alloc_flags flags) noexcept;
+    error error_of(std::size_t size, std::size_t align, refusal why) const;
+    int free_slow(std::uintptr_t value) noexcept;
+
+    std::unique_ptr<core> core_;                   // [const after init]
+    const detail::magazine_table* magazines_;      // [const after init] the core's
 };
 
 /// The program's own, made at the first use; for by::cpu and for by::cid. They live as long as the program.
@@ -145,15 +154,21 @@ public:
         }
         return *this;
     }
-    ~ptr() { reset(); }
+    ~ptr() {
+        if (handle_) drop(handle_);
+    }
 
     handle<T, Index> get() const { return handle_; }
     const handle<T, Index>* operator->() const { return &handle_; }
     explicit operator bool() const { return static_cast<bool>(handle_); }
     handle<T, Index> release() { return std::exchange(handle_, {}); }
-    void reset();
+    void reset() {
+        if (handle_) drop(std::exchange(handle_, {}));
+    }
 
 private:
+    static void drop(handle<T, Index> h) noexcept;
+
     handle<T, Index> handle_;
 };
 

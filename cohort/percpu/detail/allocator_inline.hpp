@@ -8,15 +8,47 @@
 namespace cohort::percpu {
 
 namespace detail {
-/// The rest of a free, of an object that is tagged as cached and cleared, when its magazine could not take it.
-[[gnu::cold]] void free_to_maps(std::uintptr_t value, int cls) noexcept;
+int free_slow(std::uintptr_t value) noexcept;
+[[gnu::cold]] attempt alloc_default(by index, std::size_t size, std::size_t align, alloc_flags flags) noexcept;
+[[gnu::cold]] error error_of(by index, std::size_t size, std::size_t align, refusal why);
 }  // namespace detail
 
+[[gnu::always_inline]] inline result<std::uintptr_t> allocator::alloc(std::size_t size, std::size_t align, alloc_flags flags, std::stop_token stop) {
+    std::uintptr_t value = 0;
+    const bool stoppable = stop.stop_possible();
+    if (flags == alloc_flags::none && !stoppable) [[likely]] {
+        if (const int cls = detail::class_at_run_time(size, align); cls < detail::classes) value = detail::take(*magazines_, cls);
+    }
+    if (value == 0) [[unlikely]] {
+        const attempt got = alloc_slow(size, align, flags, stoppable ? &stop : nullptr);
+        if (!got) return std::unexpected(error_of(size, align, got.why));
+        value = got.value;
+    }
+    return result<std::uintptr_t>(std::in_place, value);
+}
+
+inline attempt allocator::alloc_atomic(std::size_t size, std::size_t align, alloc_flags flags) noexcept {
+    if (flags == alloc_flags::none || flags == alloc_flags::nowarn) {
+        if (const int cls = detail::class_at_run_time(size, align); cls < detail::classes) {
+            if (const std::uintptr_t value = detail::take(*magazines_, cls)) [[likely]] return {value};
+        }
+    }
+    return alloc_atomic_slow(size, align, flags);
+}
+
+inline int allocator::free(std::uintptr_t value) noexcept {
+    if (detail::free_fast(value, magazines_)) [[likely]] return 0;
+    return free_slow(value);
+}
+
+inline int free(std::uintptr_t value) noexcept {
+    if (detail::free_fast(value, nullptr)) [[likely]] return 0;
+    return detail::free_slow(value);
+}
+
 template <class T, by Index>
-void ptr<T, Index>::reset() {
-    if (!handle_) return;
-    const std::uintptr_t value = handle_.value();
-    handle_ = {};
+[[gnu::always_inline]] inline void ptr<T, Index>::drop(handle<T, Index> h) noexcept {
+    const std::uintptr_t value = h.value();
     constexpr int cls = detail::class_for(sizeof(T), alignof(T));
     if constexpr (cls >= 0) {
         auto& tag = detail::tag_of(value);
@@ -32,22 +64,26 @@ void ptr<T, Index>::reset() {
 
 template <class T, by Index>
 result<ptr<T, Index>> make_array(std::size_t n, alloc_flags flags) {
-    auto value = default_allocator(Index).alloc(n > unit_limit / sizeof(T) ? unit_limit + 1 : n * sizeof(T), alignof(T), flags);
-    if (!value) return std::unexpected(std::move(value).error());
-    return ptr<T, Index>(handle<T, Index>(*value));
+    const std::size_t size = n > unit_limit / sizeof(T) ? unit_limit + 1 : n * sizeof(T);
+    const attempt got = detail::alloc_default(Index, size, alignof(T), flags);
+    if (!got) return std::unexpected(detail::error_of(Index, size, alignof(T), got.why));
+    return result<ptr<T, Index>>(std::in_place, handle<T, Index>(got.value));
 }
 
 template <class T, by Index>
-result<ptr<T, Index>> make(alloc_flags flags) {
+[[gnu::always_inline]] inline result<ptr<T, Index>> make(alloc_flags flags) {
     constexpr int cls = detail::class_for(sizeof(T), alignof(T));
+    std::uintptr_t value = 0;
     if constexpr (cls >= 0) {
-        if (flags == alloc_flags::none) [[likely]] {
-            if (const std::uintptr_t value = detail::take(detail::default_magazines[static_cast<int>(Index)], cls)) [[likely]] {
-                return ptr<T, Index>(handle<T, Index>(value));
-            }
-        }
+        if (flags == alloc_flags::none) [[likely]] value = detail::take(detail::default_magazines[static_cast<int>(Index)], cls);
     }
-    return make_array<T, Index>(1, flags);
+    // What the slow way answers comes in registers, so that the result need not be in memory.
+    if (value == 0) [[unlikely]] {
+        const attempt got = detail::alloc_default(Index, sizeof(T), alignof(T), flags);
+        if (!got) return std::unexpected(detail::error_of(Index, sizeof(T), alignof(T), got.why));
+        value = got.value;
+    }
+    return result<ptr<T, Index>>(std::in_place, handle<T, Index>(value));
 }
 
 }  // namespace cohort::percpu

@@ -24,8 +24,7 @@ struct payer {
 };
 
 struct chunk : chunk_prefix, chunk_node {
-    chunk(allocator::core& owner_, magazine_table* magazines_, unsigned shard_, layout layout_, int reserved)
-        : chunk_prefix{magazines_}, owner(owner_), shard(shard_), kind_of(layout_), areas(reserved) {
+    chunk(allocator::core& owner_, chunk_prefix prefix, unsigned shard_, int reserved) : chunk_prefix(prefix), owner(owner_), shard(shard_), areas(reserved) {
         map = &areas;
         if (reserved == 0) return;
         reserved_node.map = &reserved_areas.emplace(0, reserved);
@@ -34,7 +33,6 @@ struct chunk : chunk_prefix, chunk_node {
 
     allocator::core& owner;                     // [const after init]
     const unsigned shard;                       // [const after init]
-    const layout kind_of;                       // [const after init]
     std::atomic<std::uint32_t> deferred{0};     // [atomic: frees that wait for the shard's lock]
     std::atomic<payer*> payers{nullptr};        // [atomic: set once, by compare-and-swap]
     area_map areas;                             // [guarded: the shard's lock]

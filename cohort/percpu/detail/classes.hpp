@@ -57,6 +57,20 @@ constexpr int class_for(std::size_t size, std::size_t align) {
     while (c < classes && class_align(c) < align) ++c;
     return c < classes ? c : -1;
 }
+
+/// The same as a table, for sizes that are known at run time: by the logarithm of the alignment, then by words; `classes`: none.
+constexpr auto make_class_tables() {
+    std::array<std::array<std::uint8_t, largest_class_bytes / 4 + 1>, 7> tables{};
+    for (std::size_t shift = 0; shift < tables.size(); ++shift) {
+        for (std::size_t words = 1; words < tables[shift].size(); ++words) {
+            const int c = class_for(words * 4, std::size_t{1} << shift);
+            tables[shift][words] = static_cast<std::uint8_t>(c >= 0 ? c : classes);
+        }
+    }
+    return tables;
+}
+inline constexpr auto class_tables = make_class_tables();
+
 static_assert(class_for(1, 1) == 0 && class_for(64, 64) == 8 && class_for(1024, 64) == classes - 1 && class_for(1025, 8) == -1);
 static_assert(class_bytes[static_cast<std::size_t>(class_for(24, 16))] == 32 && class_bytes[static_cast<std::size_t>(class_for(4, 64))] == 64);
 

@@ -66,6 +66,8 @@ public:
     void attach(work::queue* q);
     void fill(allocator_stats& out);
 
+    const detail::magazine_table* magazines() const { return magazines_; }
+
     const allocator_options options;             // [const after init]
     /// The rest of free(): of an object that is cleared and tagged as cached, when its magazine could not take it.
     void overflow(int cls, std::uintptr_t value) noexcept;

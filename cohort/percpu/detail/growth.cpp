@@ -51,7 +51,7 @@ chunk* allocator::core::make_chunk(shard& s, layout kind) noexcept {
     }
     const bool first = !first_ && kind == layout::coloured && number_of(s) == 0;
     const int reserved = first ? static_cast<int>(options.reserved_bytes) / detail::min_alloc_bytes : 0;
-    auto* c = new (meta_at) chunk(*this, magazines_, number_of(s), kind, reserved);
+    auto* c = new (meta_at) chunk(*this, {magazines_, kind, options.index}, number_of(s), reserved);
     c->kind = first ? detail::chunk_kind::first : detail::chunk_kind::ordinary;
     bind_to_nodes(*c);
 #if defined(COHORT_LEAK_SANITIZER)

@@ -9,8 +9,13 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <cstring>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include <cohort/percpu/detail/classes.hpp>
 #include <cohort/percpu/detail/layout.hpp>
@@ -54,6 +59,8 @@ inline constexpr std::size_t metadata_bytes = tags_at + unit_bits;
 /// What a chunk begins with.
 struct chunk_prefix {
     magazine_table* const magazines;  // [const after init]
+    const layout kind_of;             // [const after init]
+    const by index;                   // [const after init] of its allocator
 };
 inline chunk_prefix& prefix_of(std::uintptr_t value) { return *reinterpret_cast<chunk_prefix*>(chunk_start(value)); }
 
@@ -61,6 +68,9 @@ inline chunk_prefix& prefix_of(std::uintptr_t value) { return *reinterpret_cast<
 inline std::atomic<std::uint8_t>& tag_of(std::uintptr_t value) {
     return *reinterpret_cast<std::atomic<std::uint8_t>*>(chunk_start(value) + tags_at + offset_in_unit(value) / min_alloc_bytes);
 }
+
+/// The rest of a free, of an object that is tagged as cached and cleared, when its magazine could not take it.
+[[gnu::cold]] void free_to_maps(std::uintptr_t value, int cls) noexcept;
 
 /// ThreadSanitizer does not see that an object passes from one thread to the next inside a sequence.
 inline void annotate_given([[maybe_unused]] std::uintptr_t value) {
@@ -89,27 +99,71 @@ inline void annotate_taken([[maybe_unused]] std::uintptr_t value) {
     return sequence::stack_push(t.block, stack_places[static_cast<std::size_t>(cls)], class_capacity(cls), value);
 }
 
-/// Makes bytes zero, by writing only if they are not: a copy that was not used stays shared among caches, and its page unpopulated. bytes: a multiple of 4.
-[[gnu::always_inline]] inline void clear_bytes(std::byte* at, std::size_t bytes) noexcept {
-    std::uint64_t any = 0;
+/// Makes bytes zero, by writing only if they are not: a copy that nobody used stays shared among caches, and its page unpopulated. bytes: a multiple of 4.
+[[gnu::always_inline]] inline void clear_if_dirty(std::byte* at, std::size_t bytes) noexcept {
     std::size_t i = 0;
+    bool dirty = false;
+#if defined(__SSE2__)
+    if (bytes >= 16) {
+        __m128i any = _mm_setzero_si128();
+        for (; i + 16 <= bytes; i += 16) any = _mm_or_si128(any, _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + i)));
+        dirty = _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128())) != 0xffff;
+    }
+#endif
+    std::uint64_t rest = 0;
     for (; i + 8 <= bytes; i += 8) {
         std::uint64_t w;
         std::memcpy(&w, at + i, 8);
-        any |= w;
+        rest |= w;
     }
     if (i < bytes) {
         std::uint32_t w;
         std::memcpy(&w, at + i, 4);
-        any |= w;
+        rest |= w;
     }
-    if (any) std::memset(at, 0, bytes);
+    if (dirty || rest != 0) std::memset(at, 0, bytes);
 }
 
-/// Clears the object's copies on all CPUs that are present; the others are zero.
+/// Clears the object's copies on all CPUs that are present; the others are zero. This CPU's own was likely written a moment ago: a wide load after narrow stores
+/// would wait for them, so it is overwritten without a look.
 [[gnu::always_inline]] inline void clear_copies(by index, layout l, std::uintptr_t value, std::size_t bytes) noexcept {
-    const std::uint32_t n = present_count(index);
-    for (std::uint32_t i = 0; i < n; ++i) clear_bytes(reinterpret_cast<std::byte*>(value + present_offset(index, l, i)), bytes);
+    const std::uint32_t n = present_count(index), mine = index == by::cpu ? offset_of_this_cpu(l) : 0;
+    for (std::uint32_t i = 0; i < n; ++i) {
+        const std::uint32_t offset = present_offset(index, l, i);
+        auto* const at = reinterpret_cast<std::byte*>(value + offset);
+        if (offset == mine) std::memset(at, 0, bytes);
+        else clear_if_dirty(at, bytes);
+    }
 }
 
+/// One load and a comparison tell that a handle lies in a chunk that exists, as a rule: written when chunks are made and destroyed, under their allocator's growth
+/// lock. A chunk that another has driven out of its place is found by space::find().
+inline constexpr std::size_t chunk_places = 1024;
+extern constinit std::atomic<std::uintptr_t> known_chunks[chunk_places];
+inline std::atomic<std::uintptr_t>& place_of_chunk(std::uintptr_t start) { return known_chunks[start / chunk_alignment % chunk_places]; }
+
+/// The class of a size and alignment that are known at run time only; classes: none, or they are illegal.
+[[gnu::always_inline]] inline int class_at_run_time(std::size_t size, std::size_t align) noexcept {
+    if (size - 1 >= static_cast<std::size_t>(largest_class_bytes) || !std::has_single_bit(align) || align > 64) return classes;
+    return class_tables[static_cast<std::size_t>(std::countr_zero(align))][(size + 3) / 4];
+}
+
+/// A whole free by way of the magazine: false, something is not as usual (the caller finds out what), and nothing was done.
+/// owner: the magazines that it must belong to; null: anybody's.
+[[gnu::always_inline]] inline bool free_fast(std::uintptr_t value, const magazine_table* owner) noexcept {
+    const std::uintptr_t start = chunk_start(value);
+    // acquire: the chunk's metadata. Pairs with [release: announce].
+    if (start == 0 || place_of_chunk(start).load(std::memory_order_acquire) != start) return false;
+    const chunk_prefix& chunk = prefix_of(value);
+    const std::uintptr_t within = value - start - handles_at(chunk.kind_of);
+    if ((owner && chunk.magazines != owner) || within >= static_cast<std::uintptr_t>(unit_bytes) || within % min_alloc_bytes != 0) return false;
+    auto& tag = tag_of(value);
+    const std::uint8_t state = tag.load(std::memory_order_relaxed);
+    const int cls = state & 0x1f;
+    if (!(state & tag_live) || cls >= classes) return false;
+    tag.store(tagged(tag_cached, cls), std::memory_order_relaxed);
+    clear_copies(chunk.index, chunk.kind_of, value, class_bytes[static_cast<std::size_t>(cls)]);
+    if (!give(*chunk.magazines, cls, value)) [[unlikely]] free_to_maps(value, cls);
+    return true;
+}
 }  // namespace cohort::percpu::detail

@@ -26,7 +26,7 @@
 // The label of the slow way may be farther than a conditional branch reaches.
 #define COHORT_RSEQ_OFFSET_OR_ABSENT "ldr w9, [%[table], x9, lsl #2]\n\tcbnz w9, 5f\n\tb %l[absent]\n5:\n\tadd x9, x9, %[at]\n\t"
 #define COHORT_RSEQ_END                                                                                         \
-    "\n2:\n\t" COHORT_RSEQ_WITHDRAW ".pushsection .text.unlikely, \"ax?\"\n\t.inst 0xd428bc00\n4:\n\tb 6b\n\t.popsection\n\t"
+    "\n2:\n\t" COHORT_RSEQ_WITHDRAW ".pushsection __rseq_failure, \"ax?\"\n\t.inst 0xd428bc00\n4:\n\tb 6b\n\t.popsection\n\t"
 
 #define COHORT_RSEQ_AREA (static_cast<char*>(__builtin_thread_pointer()) + sys::rseq_offset())
 #define COHORT_RSEQ_INPUTS(index) [area] "r"(COHORT_RSEQ_AREA), [table] "r"(table_for(index, Layout)), [at] "r"(at)

@@ -2,7 +2,7 @@
 /// The sequences of rseq.hpp for x86-64.
 ///
 /// How to read one: `6:` is where an abort begins again; 3: the descriptor that the kernel looks at {start, length, abort}, whose address is stored into the thread's area;
-/// 1: .. 2: the sequence, whose last instruction commits; 4: the abort handler, behind the signature that the kernel asks for. %rax holds this CPU's
+/// 1: .. 2: the sequence, whose last instruction commits; 4: the abort handler, behind the signature that the kernel asks for, in a section where the compiler puts nothing. %rax holds this CPU's
 /// offset from the second instruction on. Sections with '?' go with the function, should the linker drop a copy of it.
 /// A library that is unloaded with dlclose() defines COHORT_PERCPU_UNLOADABLE: a sleeping thread may still name one of its descriptors, unless each sequence
 /// withdraws it at its end (one store more).
@@ -37,7 +37,7 @@
 #define COHORT_RSEQ_OFFSET_OR_ABSENT "movl (%[table],%%rax,4), %%eax\n\ttestl %%eax, %%eax\n\tjz %l[absent]\n\t"
 // 0x53053053 with an undefined instruction before it, so that it cannot be run.
 #define COHORT_RSEQ_END                                                                                     \
-    "\n2:\n\t" COHORT_RSEQ_WITHDRAW ".pushsection .text.unlikely, \"ax?\"\n\t.byte 0x0f, 0xb9, 0x3d\n\t"   \
+    "\n2:\n\t" COHORT_RSEQ_WITHDRAW ".pushsection __rseq_failure, \"ax?\"\n\t.byte 0x0f, 0xb9, 0x3d\n\t"   \
     ".long 0x53053053\n4:\n\tjmp 6b\n\t.popsection\n\t"
 
 #define COHORT_RSEQ_INPUTS(index) \

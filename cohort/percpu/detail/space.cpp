@@ -10,6 +10,8 @@
 
 namespace cohort::percpu::detail {
 
+constinit std::atomic<std::uintptr_t> known_chunks[chunk_places];
+
 namespace {
 constexpr std::size_t most_chunks_per_arena = 512;
 constexpr std::size_t most_arenas = 4096;
@@ -114,6 +116,9 @@ void space::put(std::uintptr_t chunk_address) {
 }
 
 void space::announce(std::uintptr_t chunk_address, bool there) {
+    auto& place = place_of_chunk(chunk_address);
+    if (there) place.store(chunk_address, std::memory_order_release);
+    else if (std::uintptr_t expected = chunk_address) place.compare_exchange_strong(expected, 0);
     arena* a = holding(chunk_address);
     // release: the chunk's metadata. Pairs with [acquire: find].
     a->there[(chunk_address - a->start.load(std::memory_order_relaxed)) / span()].store(there, std::memory_order_release);
