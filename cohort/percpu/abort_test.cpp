@@ -199,7 +199,7 @@ TEST_F(interrupted_stack, pop_takes_what_the_handler_left_on_top) {
     const auto pop = [&] { EXPECT_TRUE(detail::sequence::stack_pop(table, 16, item)); };
     EXPECT_EQ(interrupted(reinterpret_cast<top_two*>(stack), top_two{1, 44}, pop), 2);
     EXPECT_EQ(item, 44u);
-    EXPECT_EQ(stack->count, 0u);
+    EXPECT_EQ(stack->count & 255, 0u);  // above the low byte: how many were ever taken
 }
 
 TEST_F(interrupted_stack, push_goes_above_what_the_handler_pushed) {
@@ -207,7 +207,7 @@ TEST_F(interrupted_stack, push_goes_above_what_the_handler_pushed) {
     *stack = {0, {0, 0, 0}};
     const auto push = [&] { EXPECT_TRUE(detail::sequence::stack_push(table, 16, 3, 99)); };
     EXPECT_EQ(interrupted(reinterpret_cast<top_two*>(stack), top_two{1, 44}, push), 2);
-    EXPECT_EQ(stack->count, 2u);
+    EXPECT_EQ(stack->count & 255, 2u);
     EXPECT_EQ(stack->items[0], 44u);
     EXPECT_EQ(stack->items[1], 99u);
 }
@@ -219,7 +219,7 @@ TEST_F(interrupted_stack, push_sees_that_the_handler_filled_it) {
     const auto push = [&] { done = detail::sequence::stack_push(table, 16, 1, 99); };
     EXPECT_EQ(interrupted(reinterpret_cast<top_two*>(stack), top_two{1, 44}, push), 2);
     EXPECT_FALSE(done);
-    EXPECT_EQ(stack->count, 1u);
+    EXPECT_EQ(stack->count & 255, 1u);
     EXPECT_EQ(stack->items[0], 44u);
 }
 
