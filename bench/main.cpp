@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/// cohort_bench [--rounds N] [--scale F] [--only NAME]: padata beside its peers; one line of JSON per variant on stdout. `make bench` runs it.
+/// cohort_bench [--rounds N] [--scale F] [--only NAME]: the rooms beside their peers; one line of JSON per variant on stdout. `make bench` runs it.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -7,6 +7,7 @@
 #include "support.hpp"
 
 int main(int argc, char** argv) {
+    if (argc == 3 && !std::strcmp(argv[1], "--possible-cpus-child")) return cohort::bench::possible_cpus_child(std::atof(argv[2]));
     cohort::bench::settings s;
     for (int i = 1; i < argc; i += 2) {
         const char* value = i + 1 < argc ? argv[i + 1] : nullptr;
@@ -28,5 +29,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%zu CPUs, %u multiplications in a microsecond, %d rounds\n", s.cpus.size(), s.steps_per_us, s.rounds);
     cohort::bench::run_ordered(s);
     cohort::bench::run_multithreaded(s);
+    cohort::bench::run_percpu_add(s);
+    cohort::bench::run_percpu_alloc(s);
+    cohort::bench::run_percpu_memory(s);
     return 0;
 }

@@ -43,6 +43,8 @@ def row(name, ours, peer, peer_name):
     out["cpu"] = {"unit": ours.get("cpu_unit", ours["unit"]), "ours": a["ours_cpu"], "peer": b["peer_cpu"]}
     out["variants"] = {"ours": a["ours_variant"], "peer": b["peer_variant"]}
     out["rounds"], out["cpus"] = len(ours["wall"]), ours["cpus"]
+    if "also" in ours and "also" in peer:
+        out["also"] = {"name": ours["also_name"], "ours": round(statistics.median(ours["also"]), 4), "peer": round(statistics.median(peer["also"]), 4)}
     if "output_bytes" in ours:
         out["output_bytes"] = {"ours": ours["output_bytes"], "peer": peer["output_bytes"], "input": ours["units"]}
     return out
@@ -66,6 +68,8 @@ def rows_of(name, variants):
             rows.append(row(name, ours, found, peer_name))
             if kind == "peer" and name.endswith("/skew"):
                 rows[-1]["note"] = "256 tokens"
+            if "note" in found:
+                rows[-1]["note"] = found["note"]
             if kind == "single" and name.startswith("padata/ordered") and not name.endswith("/empty"):
                 rows.append(row(name, ours, ideal_of(found), f"ideal (one thread / {found['cpus']})"))
     return rows
@@ -112,6 +116,8 @@ def markdown(rows):
         peer = r["peer_name"] + (f" ({r['note']})" if "note" in r else "")
         sizes = r.get("output_bytes")
         size = f", output {100 * sizes['ours'] / sizes['peer']:.1f} % of the peer's" if sizes and sizes["ours"] != sizes["peer"] else ""
+        if "also" in r:
+            size += f", {r['also']['name']} {r['also']['ours']:.4g} / {r['also']['peer']:.4g}"
         best_of = r["best"]
         out.append(f"| {r['name']} | {peer} | {r['ours']:.4g} | {r['peer']:.4g} | {r['unit']} | **{r['ratio']:.2f}** | "
                    f"{r['cpu']['ours']:.4g} / {r['cpu']['peer']:.4g} {r['cpu']['unit']}{size} | {best_of['ours']:.4g}, {best_of['peer']:.4g} |")
@@ -143,7 +149,8 @@ def main():
         peer = r["peer_name"] + (f" ({r['note']})" if "note" in r else "")
         sizes = r.get("output_bytes")
         print(f"{r['name'] if r['name'] != last else '':28} {peer:44} {r['ours']:9.2f} {r['peer']:9.2f} {r['unit']:5} {r['ratio']:6.2f}  "
-              f"{r['cpu']['ours']:.2f}/{r['cpu']['peer']:.2f} {r['cpu']['unit']}" + (f"; size {sizes['ours']:,}/{sizes['peer']:,}" if sizes else ""))
+              f"{r['cpu']['ours']:.2f}/{r['cpu']['peer']:.2f} {r['cpu']['unit']}" + (f"; size {sizes['ours']:,}/{sizes['peer']:,}" if sizes else "")
+              + (f"; {r['also']['name']} {r['also']['ours']:.4g}/{r['also']['peer']:.4g}" if "also" in r else ""))
         last = r["name"]
 
 

@@ -98,35 +98,72 @@ void check(const sink& s, const load& l, std::uint32_t n, const std::string& who
     std::exit(1);
 }
 
-void measure(const settings& s, const std::string& bench, const std::string& unit, double scale_to, std::uint32_t n, std::vector<variant> variants) {
-    if (bench.find(s.only) == std::string::npos) return;
-    n = std::max<std::uint32_t>(64, static_cast<std::uint32_t>(n * s.scale));
-    std::vector<std::vector<double>> wall(variants.size()), cpu(variants.size());
-    pin_to(s.cpus[0]);
-    for (auto& v : variants) v.run(std::max<std::uint32_t>(64, n / 10));
+namespace {
+
+/// Rounds of variants, each with its own n.
+void measure_each(const settings& s, const std::string& bench, const std::string& unit, double scale_to, const std::vector<std::uint32_t>& n, std::vector<variant>& variants) {
+    std::vector<std::vector<double>> wall(variants.size()), cpu(variants.size()), also(variants.size());
     for (int round = 0; round < s.rounds; ++round) {
         std::fprintf(stderr, "\r%-32s round %d of %d ", bench.c_str(), round + 1, s.rounds);
         for (std::size_t k = 0; k < variants.size(); ++k) {
             const std::size_t i = (k + static_cast<std::size_t>(round)) % variants.size();
             settle();
-            variants[i].run(std::max<std::uint32_t>(64, n / 50));
+            variants[i].run(std::max<std::uint32_t>(64, n[i] / 50));
             const double cpu_began = cpu_now(), began = now();
-            variants[i].run(n);
+            variants[i].run(n[i]);
             const double took = now() - began, cpu_took = cpu_now() - cpu_began;
-            wall[i].push_back(took / n * scale_to);
-            cpu[i].push_back(cpu_took / n * scale_to);
+            wall[i].push_back(took / n[i] * scale_to);
+            cpu[i].push_back(cpu_took / n[i] * scale_to);
+            if (variants[i].also) also[i].push_back(variants[i].also());
         }
     }
     std::fprintf(stderr, "\r%60s\r", "");
-    for (std::size_t i = 0; i < variants.size(); ++i) {
-        const auto& v = variants[i];
-        std::printf("{\"bench\": \"%s\", \"variant\": \"%s\", \"side\": \"%s\", \"peer_name\": \"%s\", \"unit\": \"%s\", \"units\": %u, \"cpus\": %zu", bench.c_str(),
-                    v.name.c_str(), v.side.c_str(), v.peer_name.c_str(), unit.c_str(), n, s.cpus.size());
-        print_times("wall", wall[i]);
-        print_times("cpu", cpu[i]);
-        std::printf("}\n");
-    }
+    for (std::size_t i = 0; i < variants.size(); ++i) print_line(s, variants[i], {bench, unit, n[i], wall[i], cpu[i]}, also[i]);
     std::fflush(stdout);
+}
+
+}  // namespace
+
+void print_line(const settings& s, const variant& v, const figures& f, const std::vector<double>& also) {
+    std::printf("{\"bench\": \"%s\", \"variant\": \"%s\", \"side\": \"%s\", \"peer_name\": \"%s\", \"unit\": \"%s\", \"units\": %u, \"cpus\": %zu", f.bench.c_str(),
+                v.name.c_str(), v.side.c_str(), v.peer_name.c_str(), f.unit.c_str(), f.units, s.cpus.size());
+    if (!v.note.empty()) std::printf(", \"note\": \"%s\"", v.note.c_str());
+    print_times("wall", f.values);
+    print_times("cpu", f.cpu);
+    if (!v.also_name.empty()) {
+        std::printf(", \"also_name\": \"%s\"", v.also_name.c_str());
+        print_times("also", also);
+    }
+    std::printf("}\n");
+}
+
+void measure(const settings& s, const std::string& bench, const std::string& unit, double scale_to, std::uint32_t n, std::vector<variant> variants) {
+    if (bench.find(s.only) == std::string::npos) return;
+    n = std::max<std::uint32_t>(64, static_cast<std::uint32_t>(n * s.scale));
+    pin_to(s.cpus[0]);
+    for (auto& v : variants) v.run(std::max<std::uint32_t>(64, n / 10));
+    measure_each(s, bench, unit, scale_to, std::vector<std::uint32_t>(variants.size(), n), variants);
+}
+
+void measure_loops(const settings& s, const std::string& bench, const std::string& unit, double scale_to, double seconds, std::vector<variant> variants) {
+    if (bench.find(s.only) == std::string::npos) return;
+    seconds *= s.scale;
+    pin_to(s.cpus[0]);
+    std::vector<std::uint32_t> n;
+    for (auto& v : variants) {
+        std::uint32_t tried = 1024;
+        for (;;) {
+            const double began = now();
+            v.run(tried);
+            const double took = now() - began;
+            if (took > seconds / 4 || tried >= 1u << 30) {
+                n.push_back(static_cast<std::uint32_t>(std::clamp(tried * seconds / took, 1024.0, 4e9)));
+                break;
+            }
+            tried *= 4;
+        }
+    }
+    measure_each(s, bench, unit, scale_to, n, variants);
 }
 
 }  // namespace cohort::bench

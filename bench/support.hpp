@@ -51,6 +51,9 @@ private:
 struct variant {
     std::string name, side, peer_name;
     std::function<void(std::uint32_t n)> run;
+    std::string note = {};                                  ///< a few words that stand beside the peer's name
+    std::string also_name = {};                             ///< a second figure of each timed run, and where it comes from
+    std::function<double()> also = {};
 };
 
 struct settings {
@@ -72,6 +75,17 @@ unsigned calibrate();
 /// times per unit. `scale_to`: what turns seconds per unit into `unit`.
 void measure(const settings& s, const std::string& bench, const std::string& unit, double scale_to, std::uint32_t n, std::vector<variant> variants);
 
+/// As measure(), for operations that take nanoseconds: each variant's n is found so that a round takes `seconds` (of scale 1).
+void measure_loops(const settings& s, const std::string& bench, const std::string& unit, double scale_to, double seconds, std::vector<variant> variants);
+
+/// Prints the line of a variant whose figures were not timed here, or not by measure().
+struct figures {
+    std::string bench, unit;
+    std::uint32_t units = 0;
+    std::vector<double> values, cpu;                        ///< one for each round; cpu: seconds
+};
+void print_line(const settings& s, const variant& v, const figures& f, const std::vector<double>& also = {});
+
 /// The benches. Each adds its variants; expected() is the sum that a single thread gets.
 std::uint64_t expected(const load& l, std::uint32_t n);
 void check(const sink& s, const load& l, std::uint32_t n, const std::string& who);
@@ -80,5 +94,10 @@ std::vector<variant> openmp_variants(const settings& s, load l);
 std::vector<variant> own_variants(const settings& s, load l);
 void run_ordered(const settings& s);
 void run_multithreaded(const settings& s);
+void run_percpu_add(const settings& s);
+void run_percpu_alloc(const settings& s);
+void run_percpu_memory(const settings& s);
+/// What the program does when percpu/possible_cpus starts it again with another number of CPUs.
+int possible_cpus_child(double scale);
 
 }  // namespace cohort::bench
