@@ -128,7 +128,6 @@ result<std::uintptr_t> allocator::alloc_reserved(std::size_t size, std::size_t a
     if (!got) return std::unexpected(error_of(size, align, got.why));
     return got.value;
 }
-int allocator::free_slow(std::uintptr_t value) noexcept { return core_->free(value); }
 std::size_t allocator::size_of(std::uintptr_t value) const noexcept { return core_->size_of(value); }
 void allocator::balance() { core_->idle_work(); }
 void allocator::trim() { core_->balance(true, true); }
@@ -158,10 +157,49 @@ error detail::error_of(by index, std::size_t size, std::size_t align, refusal wh
     return {errno_of(why), default_allocator(index).name(), "allocate " + std::to_string(size) + " bytes aligned to " + std::to_string(align), text_of(why)};
 }
 
-int detail::free_slow(std::uintptr_t value) noexcept {
+namespace {
+
+using detail::classes;
+using freer = void (*)(std::uintptr_t, std::atomic<std::uint8_t>&, detail::magazine_table&) noexcept;
+
+template <int Class, by Index, layout Layout>
+void free_class(std::uintptr_t value, std::atomic<std::uint8_t>& tag, detail::magazine_table& magazines) noexcept {
+    detail::free_of_class<Class, Index, Layout>(value, tag, magazines);
+}
+
+/// One for each class: with sizes that are constants, clearing takes a few instructions. Objects of classes are coloured.
+template <by Index, int... Class>
+constexpr std::array<freer, classes> freers_of(std::integer_sequence<int, Class...>) { return {free_class<Class, Index, layout::coloured>...}; }
+constexpr std::array<std::array<freer, classes>, 2> freers = {freers_of<by::cpu>(std::make_integer_sequence<int, classes>()),
+                                                             freers_of<by::cid>(std::make_integer_sequence<int, classes>())};
+
+/// A whole free by way of the magazine. False: something is not as usual, and nothing was done. owner: the magazines it must belong to; null: anybody's.
+[[gnu::always_inline]] inline bool free_fast(std::uintptr_t value, const detail::magazine_table* owner) noexcept {
+    const std::uintptr_t start = detail::chunk_start(value);
+    // acquire: the chunk's metadata. Pairs with [release: announce].
+    if (start == 0 || detail::place_of_chunk(start).load(std::memory_order_acquire) != start) return false;
+    const detail::chunk_prefix& chunk = detail::prefix_of(value);
+    const std::uintptr_t within = value - start - detail::coloured_handles_at;
+    if ((owner && chunk.magazines != owner) || within >= static_cast<std::uintptr_t>(detail::unit_bytes) || within % detail::min_alloc_bytes != 0) return false;
+    auto& tag = detail::tag_of(value);
+    const int cls = tag.load(std::memory_order_relaxed) - detail::tag_live;
+    if (cls < 0 || cls >= classes) return false;
+    freers[static_cast<std::size_t>(chunk.index)][static_cast<std::size_t>(cls)](value, tag, *chunk.magazines);
+    return true;
+}
+
+}  // namespace
+
+int free(std::uintptr_t value) noexcept {
+    if (free_fast(value, nullptr)) [[likely]] return 0;
     if (value == 0) return 0;
-    chunk* c = space::find(value);
+    chunk* c = detail::space::find(value);
     return c ? c->owner.free(value) : EINVAL;
+}
+
+int allocator::free(std::uintptr_t value) noexcept {
+    if (free_fast(value, magazines_)) [[likely]] return 0;
+    return core_->free(value);
 }
 
 }  // namespace cohort::percpu

@@ -126,7 +126,6 @@ private:
     attempt alloc_slow(std::size_t size, std::size_t align, alloc_flags flags, const std::stop_token* stop) noexcept;
     attempt alloc_atomic_slow(std::size_t size, std::size_t align, alloc_flags flags) noexcept;
     error error_of(std::size_t size, std::size_t align, refusal why) const;
-    int free_slow(std::uintptr_t value) noexcept;
 
     std::unique_ptr<core> core_;                   // [const after init]
     const detail::magazine_table* magazines_;      // [const after init] the core's

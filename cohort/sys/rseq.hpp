@@ -28,6 +28,15 @@ inline std::ptrdiff_t rseq_offset() noexcept {
 #endif
 }
 
+/// The CPU the thread is on; -1 or -2: it is not registered. Only where the C library has rseq areas, registered or not.
+inline std::int32_t rseq_cpu_id() noexcept {
+#if defined(RSEQ_SIG)
+    return *reinterpret_cast<const volatile std::int32_t*>(static_cast<const char*>(__builtin_thread_pointer()) + __rseq_offset + rseq_cpu_id_at);
+#else
+    return -1;
+#endif
+}
+
 /// Is the calling thread registered?
 bool rseq_registered() noexcept;
 /// Is it, and does restart_sequences() work? Constant for all threads that the C library made.

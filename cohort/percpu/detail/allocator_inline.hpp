@@ -8,7 +8,6 @@
 namespace cohort::percpu {
 
 namespace detail {
-int free_slow(std::uintptr_t value) noexcept;
 [[gnu::cold]] attempt alloc_default(by index, std::size_t size, std::size_t align, alloc_flags flags) noexcept;
 [[gnu::cold]] error error_of(by index, std::size_t size, std::size_t align, refusal why);
 }  // namespace detail
@@ -36,16 +35,6 @@ inline attempt allocator::alloc_atomic(std::size_t size, std::size_t align, allo
     return alloc_atomic_slow(size, align, flags);
 }
 
-inline int allocator::free(std::uintptr_t value) noexcept {
-    if (detail::free_fast(value, magazines_)) [[likely]] return 0;
-    return free_slow(value);
-}
-
-inline int free(std::uintptr_t value) noexcept {
-    if (detail::free_fast(value, nullptr)) [[likely]] return 0;
-    return detail::free_slow(value);
-}
-
 template <class T, by Index>
 [[gnu::always_inline]] inline void ptr<T, Index>::drop(handle<T, Index> h) noexcept {
     const std::uintptr_t value = h.value();
@@ -53,9 +42,7 @@ template <class T, by Index>
     if constexpr (cls >= 0) {
         auto& tag = detail::tag_of(value);
         if (tag.load(std::memory_order_relaxed) == detail::tagged(detail::tag_live, cls)) [[likely]] {
-            tag.store(detail::tagged(detail::tag_cached, cls), std::memory_order_relaxed);
-            detail::clear_copies(Index, handle<T, Index>::layout, value, detail::class_bytes[cls]);
-            if (!detail::give(*detail::prefix_of(value).magazines, cls, value)) [[unlikely]] detail::free_to_maps(value, cls);
+            detail::free_of_class<cls, Index, handle<T, Index>::layout>(value, tag, *detail::prefix_of(value).magazines);
             return;
         }
     }

@@ -25,6 +25,13 @@ constexpr std::uint32_t class_capacity(int c) {
     const std::uint32_t n = (32u << 10) / class_bytes[static_cast<std::size_t>(c)];
     return n > 128 ? 128 : n < 16 ? 16 : n;
 }
+/// The same, for classes that are known at run time only.
+constexpr std::array<std::uint32_t, classes> make_capacities() {
+    std::array<std::uint32_t, classes> out{};
+    for (int c = 0; c < classes; ++c) out[static_cast<std::size_t>(c)] = class_capacity(c);
+    return out;
+}
+inline constexpr auto class_capacities = make_capacities();
 constexpr std::uint32_t class_batch(int c) { return class_capacity(c) / 2; }
 
 /// Where a class's stack stands in a CPU's block: {word, items ...}, on cache lines of its own.

@@ -96,7 +96,7 @@ inline void annotate_taken([[maybe_unused]] std::uintptr_t value) {
 /// Takes an object that is cleared and tagged as cached; false: the stack is full, or there is none.
 [[gnu::always_inline]] inline bool give(const magazine_table& t, int cls, std::uintptr_t value) noexcept {
     annotate_given(value);
-    return sequence::stack_push(t.block, stack_places[static_cast<std::size_t>(cls)], class_capacity(cls), value);
+    return sequence::stack_push(t.block, stack_places[static_cast<std::size_t>(cls)], class_capacities[static_cast<std::size_t>(cls)], value);
 }
 
 /// Makes bytes zero, by writing only if they are not: a copy that nobody used stays shared among caches, and its page unpopulated. bytes: a multiple of 4.
@@ -127,8 +127,8 @@ inline void annotate_taken([[maybe_unused]] std::uintptr_t value) {
 /// Clears the object's copies on all CPUs that are present; the others are zero. This CPU's own was likely written a moment ago: a wide load after narrow stores
 /// would wait for them, so it is overwritten without a look.
 [[gnu::always_inline]] inline void clear_copies(by index, layout l, std::uintptr_t value, std::size_t bytes) noexcept {
-    const std::uint32_t n = present_count(index), mine = index == by::cpu ? offset_of_this_cpu(l) : 0;
-    for (std::uint32_t i = 0; i < n; ++i) {
+    const std::uint32_t mine = index == by::cpu && COHORT_HAS_SEQUENCES ? offset_of_this_cpu(l) : 0;
+    for (std::uint32_t i = 0, n = present_count(index); i < n; ++i) {
         const std::uint32_t offset = present_offset(index, l, i);
         auto* const at = reinterpret_cast<std::byte*>(value + offset);
         if (offset == mine) std::memset(at, 0, bytes);
@@ -148,22 +148,12 @@ inline std::atomic<std::uintptr_t>& place_of_chunk(std::uintptr_t start) { retur
     return class_tables[static_cast<std::size_t>(std::countr_zero(align))][(size + 3) / 4];
 }
 
-/// A whole free by way of the magazine: false, something is not as usual (the caller finds out what), and nothing was done.
-/// owner: the magazines that it must belong to; null: anybody's.
-[[gnu::always_inline]] inline bool free_fast(std::uintptr_t value, const magazine_table* owner) noexcept {
-    const std::uintptr_t start = chunk_start(value);
-    // acquire: the chunk's metadata. Pairs with [release: announce].
-    if (start == 0 || place_of_chunk(start).load(std::memory_order_acquire) != start) return false;
-    const chunk_prefix& chunk = prefix_of(value);
-    const std::uintptr_t within = value - start - handles_at(chunk.kind_of);
-    if ((owner && chunk.magazines != owner) || within >= static_cast<std::uintptr_t>(unit_bytes) || within % min_alloc_bytes != 0) return false;
-    auto& tag = tag_of(value);
-    const std::uint8_t state = tag.load(std::memory_order_relaxed);
-    const int cls = state & 0x1f;
-    if (!(state & tag_live) || cls >= classes) return false;
-    tag.store(tagged(tag_cached, cls), std::memory_order_relaxed);
-    clear_copies(chunk.index, chunk.kind_of, value, class_bytes[static_cast<std::size_t>(cls)]);
-    if (!give(*chunk.magazines, cls, value)) [[unlikely]] free_to_maps(value, cls);
-    return true;
+/// The usual free of an object of a class: the tag says that it is live.
+template <int Class, by Index, layout Layout>
+[[gnu::always_inline]] inline void free_of_class(std::uintptr_t value, std::atomic<std::uint8_t>& tag, magazine_table& magazines) noexcept {
+    tag.store(tagged(tag_cached, Class), std::memory_order_relaxed);
+    clear_copies(Index, Layout, value, class_bytes[Class]);
+    if (!give(magazines, Class, value)) [[unlikely]] free_to_maps(value, Class);
 }
+
 }  // namespace cohort::percpu::detail

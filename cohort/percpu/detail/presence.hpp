@@ -18,7 +18,6 @@
 
 #include <cohort/percpu/detail/layout.hpp>
 #include <cohort/sys/rseq.hpp>
-#include <cohort/sys/thread.hpp>
 
 namespace cohort::percpu {
 
@@ -71,11 +70,8 @@ inline bool is_present(by index, unsigned cpu) noexcept {
     // acquire: the initial values of the unit. Pairs with [release: add].
     return present[static_cast<int>(index)].mask[cpu / 64].load(std::memory_order_acquire) >> (cpu % 64) & 1;
 }
-/// The offset of the copy of the CPU that the thread is on; 0 where sequences are not in use, or the CPU is absent.
-inline std::uint32_t offset_of_this_cpu(layout l) noexcept {
-    const int cpu = sys::current_cpu();
-    return cpu >= 0 && cpu < max_cpus ? table_for(by::cpu, l)[cpu].load(std::memory_order_relaxed) : 0;
-}
+/// The offset of the copy of the CPU that the thread is on; 0: it is absent, or the thread has no rseq. Where sequences are in use only.
+inline std::uint32_t offset_of_this_cpu(layout l) noexcept { return table_for(by::cpu, l)[sys::rseq_cpu_id()].load(std::memory_order_relaxed); }
 /// Makes one present. Signal-safe. Cost: at first some microseconds, later a load.
 void make_present(by index, unsigned cpu) noexcept;
 
