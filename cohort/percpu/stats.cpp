@@ -102,7 +102,7 @@ void allocator::core::fill(allocator_stats& out) {
     out.unit_size = detail::unit_bytes;
     out.reserved_size = options.reserved_bytes;
     out.dyn_size = detail::unit_bytes - options.reserved_bytes;
-    out.atom_size = detail::largest_page_bytes;
+    out.atom_size = sys::page_bytes();
     out.alloc_size = detail::space::units_bytes();
     out.failures = failures_.load(std::memory_order_relaxed);
     growth_.lock();

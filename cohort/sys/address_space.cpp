@@ -55,7 +55,7 @@ public:
         if (::madvise(at, bytes, MADV_POPULATE_WRITE) == 0) return 0;
         if (errno != EINVAL) return errno;
         // Before Linux 5.14: touch each page; the addition of nothing keeps what another thread writes.
-        const auto page = static_cast<std::size_t>(::getpagesize());
+        const auto page = page_bytes();
         for (auto* p = static_cast<char*>(at); p < static_cast<char*>(at) + bytes; p += page) __atomic_fetch_add(p, char{0}, __ATOMIC_RELAXED);
         return 0;
     }
@@ -68,7 +68,7 @@ public:
         return ::syscall(SYS_mbind, at, bytes, MPOL_PREFERRED, mask.data(), max_nodes, 0) == 0 ? 0 : errno;
     }
     result<std::size_t> resident(void* at, std::size_t bytes) override {
-        const auto page = static_cast<std::size_t>(::getpagesize());
+        const auto page = page_bytes();
         std::vector<unsigned char> in(std::min(bytes / page + 1, std::size_t{1} << 16));
         std::size_t pages = 0;
         for (std::size_t done = 0; done < bytes;) {
@@ -82,6 +82,8 @@ public:
 };
 
 }  // namespace
+
+std::size_t page_bytes() noexcept { return static_cast<std::size_t>(::getpagesize()); }
 
 address_space& real_address_space() noexcept {
     static constinit system_address_space space;

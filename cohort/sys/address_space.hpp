@@ -40,6 +40,9 @@ public:
     virtual result<std::size_t> resident(void* at, std::size_t bytes) = 0;
 };
 
+/// The machine's page size, which aarch64 kernels choose: 4, 16 or 64 KiB. Signal-safe.
+std::size_t page_bytes() noexcept;
+
 /// The running system's; lives as long as the program.
 address_space& real_address_space() noexcept;
 

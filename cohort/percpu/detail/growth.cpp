@@ -103,9 +103,10 @@ void allocator::core::bind_to_nodes(chunk& c) noexcept {
 refusal allocator::core::populate_all(std::uintptr_t value, int bits) noexcept {
     chunk& c = *detail::space::find(value);
     const int first = chunk::bit_of(value) * detail::min_alloc_bytes, end = first + bits * detail::min_alloc_bytes;
+    const std::uintptr_t page = sys::page_bytes();
     for (unsigned cpu = 0; cpu < possible_cpus(); ++cpu) {
         const auto unit = reinterpret_cast<std::uintptr_t>(c.at(cpu, 0));
-        const std::uintptr_t from = (unit + static_cast<unsigned>(first)) & ~(detail::largest_page_bytes - 1), to = page_up(unit + static_cast<unsigned>(end));
+        const std::uintptr_t from = (unit + static_cast<unsigned>(first)) & ~(page - 1), to = (unit + static_cast<unsigned>(end) + page - 1) & ~(page - 1);
         if (memory_.populate(reinterpret_cast<void*>(from), to - from) != 0) return refusal::no_populate;
     }
     trace::populate(value, end - first, possible_cpus());
@@ -177,8 +178,9 @@ void allocator::core::depopulate(shard& s, detail::depopulation d) noexcept {
         if (inside.first < inside.end && (inside.set() & d.blocks)) runs[n++] = {from * detail::min_alloc_bytes, to * detail::min_alloc_bytes};
     });
     unlock(s);
+    const std::uintptr_t page = sys::page_bytes();  // not the largest there is: that would keep most of what could go
     const auto give_back = [&](std::uintptr_t first, std::uintptr_t end) {
-        const std::uintptr_t from = page_up(first), to = end & ~(detail::largest_page_bytes - 1);
+        const std::uintptr_t from = (first + page - 1) & ~(page - 1), to = end & ~(page - 1);
         if (from >= to) return true;
         if (memory_.give_back(reinterpret_cast<void*>(from), to - from) != 0) return false;
         trace::give_back(from, to - from);
