@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
     cohort::bench::run_multithreaded(s);
     cohort::bench::run_percpu_add(s);
     cohort::bench::run_percpu_alloc(s);
+    cohort::bench::run_percpu_rwsem(s);
     cohort::bench::run_percpu_memory(s);
     return 0;
 }
