@@ -138,6 +138,7 @@ allocator_stats allocator::stats() const {
     return s;
 }
 const std::string& allocator::name() const { return core_->options.name; }
+std::size_t allocator::reserved_bytes() const { return core_->options.reserved_bytes; }
 by allocator::index() const { return core_->options.index; }
 
 allocator& default_allocator(by index) {

@@ -96,7 +96,7 @@ public:
     result<std::uintptr_t> alloc(std::size_t size, std::size_t align = 8, alloc_flags flags = alloc_flags::none, std::stop_token stop = {});
     /// From populated pages only: no system call, no waiting for one. Also for signal handlers; there it answers `busy` where it interrupted the allocator.
     attempt alloc_atomic(std::size_t size, std::size_t align = 8, alloc_flags flags = alloc_flags::none) noexcept;
-    /// From the reserved part of the first chunk only. Errors: ENOMEM, it is full or there is none.
+    /// From the reserved part of the first chunk only. align: 1 .. 64. Errors: EINVAL; ENOMEM, it is full or there is none.
     result<std::uintptr_t> alloc_reserved(std::size_t size, std::size_t align = 8, alloc_flags flags = alloc_flags::none);
 
     /// 0, or EINVAL: no live object of this allocator has this handle (freed already, inside an object, foreign); nothing changed then. 0 is freed as nothing.
@@ -116,6 +116,7 @@ public:
     allocator_stats stats() const;
     const std::string& name() const;
     percpu::by index() const;
+    std::size_t reserved_bytes() const;
 
     class core;
     core& internals() { return *core_; }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <cohort/percpu/detail/core.hpp>
+#include <cohort/percpu/variable.hpp>
 
 namespace cohort::percpu {
 
@@ -101,6 +102,7 @@ void allocator::core::fill(allocator_stats& out) {
     out.present_cpus = detail::present_count(options.index);
     out.unit_size = detail::unit_bytes;
     out.reserved_size = options.reserved_bytes;
+    if (magazines_ == &detail::default_magazines[0]) out.static_size = detail::variable_record::bytes();
     out.dyn_size = detail::unit_bytes - options.reserved_bytes;
     out.atom_size = sys::page_bytes();
     out.alloc_size = detail::space::units_bytes();

@@ -57,6 +57,7 @@ attempt allocator::core::alloc(std::size_t size, std::size_t align, wish how) no
         return attempt{0, why};
     };
     if (size == 0 || size > unit_limit || !std::has_single_bit(align) || align > static_cast<std::size_t>(detail::max_align)) return refuse(refusal::illegal);
+    if (how.reserved && align > detail::cache_line) return refuse(refusal::illegal);  // the first chunk is coloured
     if (how.stop && !has(how.flags, alloc_flags::nofail) && how.stop->stop_requested()) return refuse(refusal::stopped);
     how.bits = static_cast<int>((size + detail::min_alloc_bytes - 1) / detail::min_alloc_bytes);
     how.align = static_cast<int>(std::max<std::size_t>(align / detail::min_alloc_bytes, 1));

@@ -84,6 +84,18 @@ inline void annotate_taken([[maybe_unused]] std::uintptr_t value) {
 #endif
 }
 
+/// The same for the nodes of lists.
+inline void annotate_node_given([[maybe_unused]] void* node) {
+#if defined(COHORT_TSAN)
+    __tsan_release(node);
+#endif
+}
+inline void annotate_node_taken([[maybe_unused]] void* node) {
+#if defined(COHORT_TSAN)
+    __tsan_acquire(node);
+#endif
+}
+
 /// An object of this class, live from now on, or 0.
 [[gnu::always_inline]] inline std::uintptr_t take(const magazine_table& t, int cls) noexcept {
     std::uint64_t value;
