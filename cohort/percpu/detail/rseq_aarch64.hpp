@@ -4,6 +4,7 @@
 /// x9 holds this CPU's offset, then the address of its copy; x10, x11 are free for the body. Single-copy-atomic plain loads and stores: no exclusive pairs are
 /// needed, since nobody else writes the copy while the sequence is not aborted.
 #pragma once
+#if defined(__aarch64__)
 
 #include <cstdint>
 #include <type_traits>
@@ -176,3 +177,5 @@ template <by Index, layout Layout>
 }
 
 }  // namespace cohort::percpu::detail::sequence
+
+#endif

@@ -7,6 +7,7 @@
 /// A library that is unloaded with dlclose() defines COHORT_PERCPU_UNLOADABLE: a sleeping thread may still name one of its descriptors, unless each sequence
 /// withdraws it at its end (one store more).
 #pragma once
+#if defined(__x86_64__)
 
 #include <cstdint>
 #include <type_traits>
@@ -186,3 +187,5 @@ template <by Index, layout Layout>
 }
 
 }  // namespace cohort::percpu::detail::sequence
+
+#endif

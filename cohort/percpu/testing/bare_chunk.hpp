@@ -13,7 +13,7 @@ namespace cohort::percpu::testing {
 /// Zeroes for every possible CPU. A resource; not movable.
 class bare_chunk {
 public:
-    explicit bare_chunk(detail::layout l = detail::layout::coloured) : layout_(l) {
+    bare_chunk() {
         size_ = detail::units_at + detail::unit_start(detail::layout::flat, possible_cpus());
         const std::size_t room = size_ + detail::chunk_alignment;
         map_ = ::mmap(nullptr, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -32,7 +32,6 @@ public:
     }
 
 private:
-    detail::layout layout_;
     void* map_;
     std::size_t size_;
     std::uintptr_t start_;
