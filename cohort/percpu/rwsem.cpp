@@ -142,8 +142,8 @@ void rwsem::lock() noexcept {
     sync_.enter();
     take_block();
     wait_until_all_left();
-    detail::told_acquire(&block_);
-    detail::told_acquire(&drain_);
+    detail::told_acquire(&sync_);
+    detail::told_acquire(&unit_);
 }
 
 bool rwsem::try_lock() noexcept {
@@ -161,14 +161,14 @@ bool rwsem::try_lock() noexcept {
         sync_.exit();
         return false;
     }
-    detail::told_acquire(&block_);
-    detail::told_acquire(&drain_);
+    detail::told_acquire(&sync_);
+    detail::told_acquire(&unit_);
     return true;
 }
 
 void rwsem::unlock() noexcept {
     COHORT_CHECK(is_write_locked(), "unlock of a percpu rwsem that no writer holds");
-    detail::told_release(&block_);
+    detail::told_release(&sync_);
     // relaxed: a statistic of the one who holds the lock; not an atomic addition.
     writes_.store(writes_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     release_block();

@@ -70,17 +70,17 @@ public:
     /// Cost: 0.6 ns; about 2 ns more for a while after a write.
     [[gnu::always_inline]] void lock_shared() noexcept COHORT_ACQUIRE_SHARED() COHORT_NO_THREAD_SAFETY_ANALYSIS {
         if (!count_fast<in_at>()) [[unlikely]] lock_shared_slow();
-        detail::told_acquire(&block_);
+        detail::told_acquire(&sync_);
     }
     /// False: a writer holds it or waits for it. Signal-safe.
     [[gnu::always_inline]] bool try_lock_shared() noexcept COHORT_THREAD_ANNOTATION(try_acquire_shared_capability(true)) COHORT_NO_THREAD_SAFETY_ANALYSIS {
         if (!count_fast<in_at>() && !try_lock_shared_slow()) [[unlikely]] return false;
-        detail::told_acquire(&block_);
+        detail::told_acquire(&sync_);
         return true;
     }
     /// Signal-safe.
     [[gnu::always_inline]] void unlock_shared() noexcept COHORT_RELEASE_SHARED() COHORT_NO_THREAD_SAFETY_ANALYSIS {
-        detail::told_release(&drain_);
+        detail::told_release(&unit_);
         if (!count_fast<out_at>()) [[unlikely]] unlock_shared_slow();
     }
 
@@ -106,6 +106,7 @@ private:
     static constexpr std::size_t in_at = offsetof(unit, in), out_at = offsetof(unit, out);
     enum : std::uint32_t { open, held, contended };  // block_
 
+    // What ThreadSanitizer is told stands for two objects: &sync_ is released by writers and acquired by all, &unit_ released by readers and acquired by writers.
     template <std::size_t At>
     [[gnu::always_inline]] bool count_fast() const noexcept {
         return detail::sequence::add_if_set<by::cpu, handle<unit>::layout, -static_cast<int>(At)>(unit_.value() + At, std::uint64_t{1});

@@ -39,6 +39,8 @@ inline bool compare_exchange(Any&&...) noexcept { return false; }
 template <by, layout, class... Any>
 inline bool add_if_set(Any&&...) noexcept { return false; }
 template <by, layout, class... Any>
+inline bool add_within(Any&&...) noexcept { return false; }
+template <by, layout, class... Any>
 inline bool list_push(Any&&...) noexcept { return false; }
 template <by, layout, class... Any>
 inline bool list_pop(Any&&...) noexcept { return false; }

@@ -138,6 +138,14 @@ template <by Index, layout Layout, int FlagDistance, class Word>
     COHORT_RSEQ_ANSWER;
 }
 
+/// Adds if -below < new value < below, below being low + 1 and range twice low. False: it would not be, or the CPU is absent.
+template <by Index, layout Layout>
+[[gnu::always_inline]] inline bool add_within(std::uintptr_t at, std::uint64_t value, std::uint64_t low, std::uint64_t range) noexcept {
+    COHORT_RSEQ_RUN("ldr x10, [x9]\n\tadd x10, x10, %[value]\n\tadd x11, x10, %[low]\n\tcmp x11, %[range]\n\tbls 5f\n\tb %l[absent]\n5:\n\tstr x10, [x9]",
+                    COHORT_NO_OUTPUTS, [value] "r"(value), [low] "r"(low), [range] "r"(range))
+    COHORT_RSEQ_ANSWER;
+}
+
 /// node's word at next_at := head; head := node.
 template <by Index, layout Layout>
 [[gnu::always_inline]] inline bool list_push(std::uintptr_t at, std::uintptr_t node, std::uintptr_t next_at) noexcept {

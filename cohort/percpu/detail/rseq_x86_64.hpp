@@ -146,6 +146,15 @@ template <by Index, layout Layout, int FlagDistance, class Word>
     COHORT_RSEQ_ANSWER;
 }
 
+/// Adds if -below < new value < below, below being low + 1 and range twice low. False: it would not be, or the CPU is absent.
+template <by Index, layout Layout>
+[[gnu::always_inline]] inline bool add_within(std::uintptr_t at, std::uint64_t value, std::uint64_t low, std::uint64_t range) noexcept {
+    std::uint64_t shifted;
+    COHORT_RSEQ_RUN("movq " COHORT_COPY ", %%rcx\n\taddq %[value], %%rcx\n\tleaq (%%rcx,%[low]), %[shifted]\n\tcmpq %[range], %[shifted]\n\t"
+                    "ja %l[absent]\n\tmovq %%rcx, " COHORT_COPY, [shifted] "=&r"(shifted), [value] "er"(value), [low] "r"(low), [range] "r"(range))
+    COHORT_RSEQ_ANSWER;
+}
+
 /// node's word at next_at := head; head := node.
 template <by Index, layout Layout>
 [[gnu::always_inline]] inline bool list_push(std::uintptr_t at, std::uintptr_t node, std::uintptr_t next_at) noexcept {
