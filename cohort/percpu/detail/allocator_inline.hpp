@@ -22,6 +22,8 @@ namespace detail {
         const attempt got = alloc_slow(size, align, flags, stoppable ? &stop : nullptr);
         if (!got) return std::unexpected(error_of(size, align, got.why));
         value = got.value;
+    } else {
+        COHORT_USDT(percpu_alloc_percpu, 0, 0, size, align, value);
     }
     return result<std::uintptr_t>(std::in_place, value);
 }
@@ -29,7 +31,10 @@ namespace detail {
 inline attempt allocator::alloc_atomic(std::size_t size, std::size_t align, alloc_flags flags) noexcept {
     if (flags == alloc_flags::none || flags == alloc_flags::nowarn) {
         if (const int cls = detail::class_at_run_time(size, align); cls < detail::classes) {
-            if (const std::uintptr_t value = detail::take(*magazines_, cls)) [[likely]] return {value};
+            if (const std::uintptr_t value = detail::take(*magazines_, cls)) [[likely]] {
+                COHORT_USDT(percpu_alloc_percpu, 0, 1, size, align, value);
+                return {value};
+            }
         }
     }
     return alloc_atomic_slow(size, align, flags);
@@ -69,6 +74,8 @@ template <class T, by Index>
         const attempt got = detail::alloc_default(Index, sizeof(T), alignof(T), flags);
         if (!got) return std::unexpected(detail::error_of(Index, sizeof(T), alignof(T), got.why));
         value = got.value;
+    } else {
+        COHORT_USDT(percpu_alloc_percpu, 0, 0, sizeof(T), alignof(T), value);
     }
     return result<ptr<T, Index>>(std::in_place, handle<T, Index>(value));
 }

@@ -9,6 +9,7 @@
 #include <cohort/account/charged.hpp>
 #include <cohort/percpu/detail/trace_points.hpp>
 #include <cohort/sys/say.hpp>
+#include <cohort/sys/usdt.hpp>
 
 namespace cohort::percpu {
 
@@ -53,6 +54,7 @@ attempt allocator::core::alloc(std::size_t size, std::size_t align, wish how) no
     const auto refuse = [&](refusal why) {
         failures_.fetch_add(1, std::memory_order_relaxed);
         trace::fail(size, align, how.atomic, static_cast<unsigned>(why));
+        COHORT_USDT(percpu_alloc_percpu_fail, how.reserved, how.atomic, size, align);
         if (!has(how.flags, alloc_flags::nowarn)) warn(how, size, align, why);
         return attempt{0, why};
     };
@@ -72,6 +74,7 @@ attempt allocator::core::alloc(std::size_t size, std::size_t align, wish how) no
     if (plain) {
         if (const std::uintptr_t value = detail::take(*magazines_, cls)) {
             trace::from_magazine(value, cls);
+            COHORT_USDT(percpu_alloc_percpu, how.reserved, how.atomic, size, align, value);
             return {value};
         }
         got = refill(cls, how);
@@ -92,6 +95,7 @@ attempt allocator::core::alloc(std::size_t size, std::size_t align, wish how) no
     if (payer && !got) payer.uncharge(charge_for(how.bits));
     if (!got) return refuse(got.why);
     trace::done(got.value, static_cast<std::uint64_t>(how.bits) * detail::min_alloc_bytes, how.atomic);
+    COHORT_USDT(percpu_alloc_percpu, how.reserved, how.atomic, size, align, got.value);
     return got;
 }
 
@@ -216,6 +220,7 @@ int allocator::core::free(std::uintptr_t value) noexcept {
     const std::uint8_t state = tag.load(std::memory_order_relaxed);
     if (!(state & detail::tag_live)) return EINVAL;
     trace::free(value, state);
+    COHORT_USDT(percpu_free_percpu, value);
     const int cls = state & 0x1f;
     if (cls == detail::tag_direct) return free_direct(*c, value);
     tag.store(detail::tagged(detail::tag_cached, cls), std::memory_order_relaxed);

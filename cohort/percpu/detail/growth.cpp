@@ -5,6 +5,7 @@
 
 #include <cohort/percpu/detail/core.hpp>
 #include <cohort/percpu/detail/trace_points.hpp>
+#include <cohort/sys/usdt.hpp>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define COHORT_LEAK_SANITIZER 1
@@ -59,6 +60,7 @@ chunk* allocator::core::make_chunk(shard& s, layout kind) noexcept {
 #endif
     space_.announce(at, true);
     trace::create_chunk(at, number_of(s), static_cast<unsigned>(kind));
+    COHORT_USDT(percpu_create_chunk, at);
     s.lock.lock();
     auto& index = s.index[static_cast<std::size_t>(kind)];
     index.insert(*c);
@@ -75,6 +77,7 @@ chunk* allocator::core::make_chunk(shard& s, layout kind) noexcept {
 void allocator::core::destroy_chunk(chunk& c) noexcept {
     const std::uintptr_t at = c.address();
     trace::destroy_chunk(at);
+    COHORT_USDT(percpu_destroy_chunk, at);
     space_.announce(at, false);
     if (detail::payer* p = c.payers.load(std::memory_order_relaxed)) memory_.release(p, payers_bytes);
     void* const units_at = reinterpret_cast<void*>(at + detail::units_at);

@@ -20,6 +20,7 @@
 #include <cohort/percpu/detail/classes.hpp>
 #include <cohort/percpu/detail/layout.hpp>
 #include <cohort/percpu/detail/rseq.hpp>
+#include <cohort/sys/usdt.hpp>
 
 #if defined(__SANITIZE_THREAD__)
 #define COHORT_TSAN 1
@@ -163,6 +164,7 @@ inline std::atomic<std::uintptr_t>& place_of_chunk(std::uintptr_t start) { retur
 /// The usual free of an object of a class: the tag says that it is live.
 template <int Class, by Index, layout Layout>
 [[gnu::always_inline]] inline void free_of_class(std::uintptr_t value, std::atomic<std::uint8_t>& tag, magazine_table& magazines) noexcept {
+    COHORT_USDT(percpu_free_percpu, value);
     tag.store(tagged(tag_cached, Class), std::memory_order_relaxed);
     clear_copies(Index, Layout, value, class_bytes[Class]);
     if (!give(magazines, Class, value)) [[unlikely]] free_to_maps(value, Class);
