@@ -9,6 +9,7 @@
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/paths.hpp>
 #include <cohort/sys/say.hpp>
+#include <cohort/sys/thread.hpp>
 
 namespace cohort::percpu {
 
@@ -24,9 +25,19 @@ struct {
 
 void before_fork() COHORT_NO_THREAD_SAFETY_ANALYSIS {
     live.lock.lock();
-    for (auto* c : live.cores) c->lock_for_fork();
+    // Whoever holds one of these locks may have been interrupted by a handler that waits for another one: so none is waited for while another is held.
+    for (;;) {
+        std::size_t n = 0;
+        while (n < live.cores.size() && live.cores[n]->try_lock_for_fork()) ++n;
+        if (n == live.cores.size() && detail::space::try_lock_for_fork()) break;
+        while (n > 0) live.cores[--n]->unlock_after_fork();
+        sys::yield_thread();
+    }
+    detail::lock_arrivals_for_fork();
 }
 void after_fork() COHORT_NO_THREAD_SAFETY_ANALYSIS {
+    detail::unlock_arrivals_after_fork();
+    detail::space::unlock_after_fork();
     for (auto* c : live.cores) c->unlock_after_fork();
     live.lock.unlock();
 }

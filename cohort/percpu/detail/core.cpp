@@ -8,6 +8,7 @@
 
 #include <cohort/account/charged.hpp>
 #include <cohort/percpu/detail/trace_points.hpp>
+#include <cohort/sys/biased_lock.hpp>
 #include <cohort/sys/say.hpp>
 #include <cohort/sys/usdt.hpp>
 
@@ -84,12 +85,12 @@ attempt allocator::core::alloc(std::size_t size, std::size_t align, wish how) no
     if (got && has(how.flags, alloc_flags::populate_now)) {
         populated_absent_.store(true, std::memory_order_relaxed);
         if (const refusal why = populate_all(got.value, how.bits); why != refusal::none) {
-            (void)free(got.value);
+            to_maps(std::span(&got.value, 1));  // nobody has written to it
             got = {0, why};
         }
     }
     if (payer && got && !record_payer(got.value, payer)) {
-        (void)free(got.value);
+        to_maps(std::span(&got.value, 1));
         got = {0, refusal::no_chunk};
     }
     if (payer && !got) payer.uncharge(charge_for(how.bits));
@@ -99,7 +100,8 @@ attempt allocator::core::alloc(std::size_t size, std::size_t align, wish how) no
     return got;
 }
 
-/// Takes a shard's lock, of those in use, from this CPU's one on; where all are held, one more comes into use. Null: a signal handler interrupted the one there is.
+/// Takes a shard's lock, of those in use, from this CPU's one on; where all are held, one more comes into use. Null: this is a signal handler over one that holds a
+/// lock, and must not wait.
 allocator::core::shard* allocator::core::lock_some(bool atomic) noexcept {
     const unsigned n = active_shards_.load(std::memory_order_relaxed), home = static_cast<unsigned>(sys::current_cpu()) % n;
     for (unsigned i = 0; i < n; ++i) {
@@ -111,18 +113,16 @@ allocator::core::shard* allocator::core::lock_some(bool atomic) noexcept {
         shards_[n].lock.lock();
         return &shards_[n];
     }
-    for (unsigned i = 0; i < n; ++i) {
-        shard& s = shards_[(home + i) % n];
-        if (s.lock.interrupted()) continue;
-        s.lock.lock();
-        return &s;
-    }
-    return nullptr;
+    if (!detail::shard_lock::may_wait()) return nullptr;
+    shards_[home].lock.lock();
+    return &shards_[home];
 }
 
 void allocator::core::unlock(shard& s) noexcept {
     s.lock.unlock();
-    // A handler that came while the lock was held has left its frees. What comes now takes the lock itself.
+    // Handlers that could not wait for the lock have left their frees. The light side of [fence: defer]: who left one sees the lock free, or it is seen here.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (!sys::has_asymmetric_fence()) std::atomic_thread_fence(std::memory_order_seq_cst);
     while (s.deferred.load(std::memory_order_relaxed) && s.lock.try_lock()) {
         finish_deferred(s);
         s.lock.unlock();
@@ -145,13 +145,14 @@ std::uintptr_t allocator::core::place(shard& s, const wish& how) noexcept {
 }
 
 std::uintptr_t allocator::core::place_reserved(shard& s, const wish& how) noexcept {
-    if (!first_ || !first_->reserved_node.map) return 0;
-    auto& index = s.index[static_cast<std::size_t>(layout::coloured)];
-    const auto at = index.alloc_reserved(first_->reserved_node, how.bits, how.align, false);
+    chunk* const first = first_[static_cast<std::size_t>(how.kind)].load(std::memory_order_relaxed);
+    if (!first || !first->reserved_node.map) return 0;
+    auto& index = s.index[static_cast<std::size_t>(how.kind)];
+    const auto at = index.alloc_reserved(first->reserved_node, how.bits, how.align, false);
     if (!at) return 0;
-    const std::uintptr_t value = first_->handle_at(*at);
+    const std::uintptr_t value = first->handle_at(*at);
     tag_of(value).store(how.tag, std::memory_order_relaxed);
-    trace::area(value, static_cast<unsigned>(*at), static_cast<unsigned>(how.bits), first_->shard);
+    trace::area(value, static_cast<unsigned>(*at), static_cast<unsigned>(how.bits), first->shard);
     return value;
 }
 
@@ -162,7 +163,7 @@ attempt allocator::core::from_maps(const wish& how) noexcept {
         if (how.reserved) s->lock.lock();
         const unsigned generation = s->generation.load(std::memory_order_relaxed);
         const std::uintptr_t value = how.reserved ? place_reserved(*s, how) : place(*s, how);
-        const bool has_first = first_ != nullptr;
+        const bool has_first = first_[static_cast<std::size_t>(how.kind)].load(std::memory_order_relaxed) != nullptr;
         unlock(*s);
         if (value) {
             if (balance_due_.load(std::memory_order_relaxed) && !how.atomic) balance(true, false);
@@ -231,12 +232,11 @@ int allocator::core::free(std::uintptr_t value) noexcept {
 
 int allocator::core::free_direct(chunk& c, std::uintptr_t value) noexcept {
     shard& s = shards_[c.shard];
-    if (s.lock.interrupted()) {
+    tag_of(value).store(detail::tagged(detail::tag_cached, detail::tag_direct), std::memory_order_relaxed);
+    if (!lock_to_free(s)) {
         defer(s, c, value);
         return 0;
     }
-    tag_of(value).store(detail::tagged(detail::tag_cached, detail::tag_direct), std::memory_order_relaxed);
-    s.lock.lock();
     const int bit = chunk::bit_of(value), bits = c.node_of(bit).map->size_at(bit);
     unlock(s);
     detail::clear_copies(options.index, c.kind_of, value, static_cast<std::size_t>(bits) * detail::min_alloc_bytes);
@@ -268,11 +268,10 @@ void allocator::core::to_maps(std::span<const std::uintptr_t> values) noexcept {
     for (std::size_t i = 0; i < values.size();) {
         chunk* c = detail::space::find(values[i]);
         shard& s = shards_[c->shard];
-        if (s.lock.interrupted()) {
+        if (!lock_to_free(s)) {
             defer(s, *c, values[i++]);
             continue;
         }
-        s.lock.lock();
         do {
             to_maps_locked(s, *c, chunk::bit_of(values[i]));
             if (++i == values.size()) break;
@@ -283,28 +282,42 @@ void allocator::core::to_maps(std::span<const std::uintptr_t> values) noexcept {
     if (balance_due_.load(std::memory_order_relaxed)) balance(false, false);
 }
 
+bool allocator::core::lock_to_free(shard& s) noexcept {
+    if (!detail::shard_lock::may_wait()) return s.lock.try_lock();
+    s.lock.lock();
+    return true;
+}
+
 void allocator::core::to_maps_locked(shard& s, chunk& c, int bit) noexcept {
     tag_of(c.handle_at(bit)).store(detail::tag_none, std::memory_order_relaxed);
     const auto done = s.index[static_cast<std::size_t>(c.kind_of)].free(c.node_of(bit), bit);
     if (done.balance) balance_due_.store(true, std::memory_order_relaxed);
 }
 
-/// The free of a handler that interrupted the holder of the shard's lock; it may have been clearing or cleared.
+/// The free of a handler that must not wait for the shard's lock: whoever has it finishes it.
 void allocator::core::defer(shard& s, chunk& c, std::uintptr_t value) noexcept {
-    tag_of(value).store(static_cast<std::uint8_t>(detail::tag_deferred | (tag_of(value).load(std::memory_order_relaxed) & 0x1f)), std::memory_order_relaxed);
     c.deferred.fetch_add(1, std::memory_order_relaxed);
-    s.deferred.store(true, std::memory_order_relaxed);
+    // release: what was written to the object. Pairs with [acquire: finish_deferred]. From here on object and chunk may be gone.
+    auto& tag = tag_of(value);
+    tag.store(static_cast<std::uint8_t>(detail::tag_deferred | (tag.load(std::memory_order_relaxed) & 0x1f)), std::memory_order_release);
+    s.deferred.store(true, std::memory_order_release);
+    // The heavy side of [fence: unlock].
+    if (sys::has_asymmetric_fence()) sys::barrier_on_all_threads();
+    else std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (s.lock.try_lock()) unlock(s);
 }
 
 void allocator::core::finish_deferred(shard& s) noexcept {
-    s.deferred.store(false, std::memory_order_relaxed);
+    // acquire: pairs with [release: defer].
+    if (!s.deferred.exchange(false, std::memory_order_acquire)) return;
     for (auto& index : s.index) {
         index.for_each_chunk([&](chunk_node& node) {
             chunk& c = chunk::of(node);
             if (c.deferred.load(std::memory_order_relaxed) == 0) return;
             for (int bit = 0; bit < detail::unit_bits && c.deferred.load(std::memory_order_relaxed) > 0; ++bit) {
                 const std::uintptr_t value = c.handle_at(bit);
-                if (!(tag_of(value).load(std::memory_order_relaxed) & detail::tag_deferred)) continue;
+                // acquire: pairs with [release: defer].
+                if (!(tag_of(value).load(std::memory_order_acquire) & detail::tag_deferred)) continue;
                 const int bits = c.node_of(bit).map->size_at(bit);
                 detail::clear_copies(options.index, c.kind_of, value, static_cast<std::size_t>(bits) * detail::min_alloc_bytes);
                 uncharge(c, value, bits);
@@ -358,6 +371,14 @@ void allocator::core::uncharge(chunk& c, std::uintptr_t value, int bits) noexcep
     if (!table) return;
     const detail::payer who = std::exchange(table[chunk::bit_of(value)], detail::payer{});
     if (who.table) account::group(*who.table, who.id).uncharge(charge_for(bits));
+}
+
+/// Of a chunk that ends while objects live in it.
+void allocator::core::end_charges(chunk& c) noexcept {
+    if (!c.payers.load(std::memory_order_acquire)) return;
+    for (int bit = 0; bit < detail::unit_bits; ++bit) {
+        if (const int bits = c.node_of(bit).map->size_at(bit); bits > 0) uncharge(c, c.handle_at(bit), bits);
+    }
 }
 
 void allocator::core::warn(const wish& how, std::size_t size, std::size_t align, refusal why) noexcept {

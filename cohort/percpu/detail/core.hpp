@@ -9,8 +9,9 @@
 ///   at any time, and an allocation clears nothing.
 /// * An object in a magazine is allocated as far as the maps know.
 /// * Locks, in this order: growth_ (making and destroying chunks, balance), one shard's lock. A shard's lock is held for the maps only: no system call,
-///   nothing is allocated. A signal handler may come in between: it never waits for a lock that the thread it interrupted holds. alloc_atomic() says `busy`
-///   then; free() leaves a mark that whoever holds the lock finishes after unlocking (deferred frees).
+///   nothing is allocated. A signal handler may come in between: where the thread it interrupted holds a shard's lock, it waits for no other. alloc_atomic() says
+///   `busy` then; free() leaves a mark that whoever holds the lock finishes after unlocking (deferred frees).
+/// * fork() takes all of them, and waits for none while it holds another.
 /// * A magazine block is touched by sequences on its own CPU only. To empty it from elsewhere: take it out of the table, restart_sequences_on(cpu), now it is
 ///   alone with us; then put it back.
 /// * Without restartable sequences there are no magazines.
@@ -71,7 +72,8 @@ public:
     const allocator_options options;             // [const after init]
     /// The rest of free(): of an object that is cleared and tagged as cached, when its magazine could not take it.
     void overflow(int cls, std::uintptr_t value) noexcept;
-    void lock_for_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
+    /// False: somebody holds one of the locks; none is taken then.
+    bool try_lock_for_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
     void unlock_after_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
 
 private:
@@ -89,8 +91,11 @@ private:
     std::uintptr_t place(shard& s, const wish& how) noexcept COHORT_REQUIRES(s.lock);
     std::uintptr_t place_reserved(shard& s, const wish& how) noexcept COHORT_REQUIRES(s.lock);
     void to_maps(std::span<const std::uintptr_t> values) noexcept;
+    /// Takes it, unless the calling handler must not wait and another thread has it, or the interrupted one.
+    bool lock_to_free(shard& s) noexcept COHORT_TRY_ACQUIRE(true, s.lock);
     void to_maps_locked(shard& s, chunk& c, int bit) noexcept COHORT_REQUIRES(s.lock);
     void defer(shard& s, chunk& c, std::uintptr_t value) noexcept;
+    void end_charges(chunk& c) noexcept;
     int free_direct(chunk& c, std::uintptr_t value) noexcept;
     attempt refill(int cls, const wish& how) noexcept;
     std::uintptr_t make_block(unsigned cpu) noexcept;
@@ -116,10 +121,10 @@ private:
     detail::magazine_table* const magazines_;    // [const after init] static for the default allocators, else in pages of its own
     const bool owns_magazines_;                  // [const after init]
     std::unique_ptr<std::atomic<std::uintptr_t>[]> made_;   // [atomic: the block of each CPU, once it has one]
-    detail::shard_lock growth_;
+    detail::shard_lock growth_{detail::shard_lock::counted::no};
     std::array<shard, most_shards> shards_;
     std::atomic<unsigned> active_shards_{1};     // [atomic: grows when locks are fought for]
-    chunk* first_ = nullptr;                     // [guarded: growth_; read under shard 0's lock]
+    std::array<std::atomic<chunk*>, 2> first_{}; // [atomic: written once, under growth_ and shard 0's lock, which who looks into the chunk holds] by layout
     std::atomic<bool> balance_due_{false};       // [atomic: set by who saw work; taken by balance()]
     std::atomic<std::uint64_t> failures_{0};     // [stats]
     std::atomic<std::uint64_t> flushed_{0}, refilled_{0};  // [stats] objects between magazines and maps

@@ -50,7 +50,8 @@ chunk* allocator::core::make_chunk(shard& s, layout kind) noexcept {
         space_.put(at);
         return nullptr;
     }
-    const bool first = !first_ && kind == layout::coloured && number_of(s) == 0;
+    auto& first_of_kind = first_[static_cast<std::size_t>(kind)];
+    const bool first = number_of(s) == 0 && !first_of_kind.load(std::memory_order_relaxed);
     const int reserved = first ? static_cast<int>(options.reserved_bytes) / detail::min_alloc_bytes : 0;
     auto* c = new (meta_at) chunk(*this, {magazines_, kind, options.index}, number_of(s), reserved);
     c->kind = first ? detail::chunk_kind::first : detail::chunk_kind::ordinary;
@@ -66,7 +67,7 @@ chunk* allocator::core::make_chunk(shard& s, layout kind) noexcept {
     index.insert(*c);
     if (first) {
         if (reserved > 0) index.insert(c->reserved_node);
-        first_ = c;
+        first_of_kind.store(c, std::memory_order_relaxed);
     }
     s.generation.fetch_add(1, std::memory_order_relaxed);
     unlock(s);
@@ -142,8 +143,7 @@ void allocator::core::empty_block(unsigned cpu) noexcept {
         if (n == 0) continue;
         for (std::uint64_t i = 1; i <= n; ++i) detail::annotate_taken(stack[i]);
         to_maps(std::span(stack + 1, n));
-        flushed_.fetch_add(n, std::memory_order_relaxed);
-        *stack -= n;
+        __atomic_store_n(stack, *stack - n, __ATOMIC_RELAXED);  // looked at by stats(); not counted as taken
     }
     // release: the stacks as they are now. Pairs with the loads of sequences, which depend on the address.
     magazines_->block[cpu].store(block, std::memory_order_release);
@@ -248,6 +248,7 @@ void allocator::core::balance_index(shard& s, layout kind, bool may_make_chunks,
 
 /// Signal-safe without may_make_chunks: it skips what the interrupted thread holds.
 void allocator::core::balance(bool may_make_chunks, bool everything) noexcept {
+    if (!detail::shard_lock::may_wait()) return;  // a handler; it stays due
     if (!growth_.try_lock()) {
         if (!everything || growth_.interrupted()) return;  // whoever holds it does it
         growth_.lock();
@@ -275,9 +276,15 @@ void allocator::core::attach(work::queue* q) {
     if (queue_) (void)queue_->queue_after(item_, idle_ns);
 }
 
-void allocator::core::lock_for_fork() noexcept {
-    growth_.lock();
-    for (shard& s : shards_) s.lock.lock();
+bool allocator::core::try_lock_for_fork() noexcept {
+    if (!growth_.try_lock()) return false;
+    for (std::size_t i = 0; i < shards_.size(); ++i) {
+        if (shards_[i].lock.try_lock()) continue;
+        while (i > 0) unlock(shards_[--i]);
+        growth_.unlock();
+        return false;
+    }
+    return true;
 }
 void allocator::core::unlock_after_fork() noexcept {
     for (shard& s : shards_) unlock(s);
@@ -298,7 +305,10 @@ allocator::core::~core() {
         }
         s.lock.unlock();
     }
-    for (chunk* c : all) destroy_chunk(*c);
+    for (chunk* c : all) {
+        end_charges(*c);
+        destroy_chunk(*c);
+    }
     for (unsigned cpu = 0; cpu < possible_cpus(); ++cpu) {
         if (const std::uintptr_t block = made_[cpu].load()) {
             magazines_->block[cpu].store(0);

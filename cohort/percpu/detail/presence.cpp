@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/percpu/detail/presence.hpp>
 
+#include <optional>
+
 #include <cohort/base/check.hpp>
 #include <cohort/percpu/ops.hpp>
 #include <cohort/sys/spinlock.hpp>
@@ -17,6 +19,7 @@ namespace {
 
 constinit sys::spinlock lock;                      // of arrivals; signals are blocked while it is held
 constinit unit_initializer initializer = nullptr;  // [guarded: lock]
+constinit std::optional<sys::signals_blocked> quiet_fork;  // [guarded: the caller of lock_arrivals_for_fork()]
 
 /// The number of the calling thread's copy at this moment.
 unsigned current_number(by index) noexcept {
@@ -76,6 +79,16 @@ void set_unit_initializer(unit_initializer f) noexcept {
     const sys::signals_blocked quiet;
     const sys::spin_guard hold(lock);
     initializer = f;
+}
+
+void lock_arrivals_for_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS {
+    quiet_fork.emplace();  // a handler that arrives would wait for this thread
+    lock.lock();
+}
+
+void unlock_arrivals_after_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS {
+    lock.unlock();
+    quiet_fork.reset();
 }
 
 void with_arrivals_stopped(void (*f)(void*), void* data) noexcept {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/// A spinlock that knows its holder, so that a signal handler can tell that it interrupted it.
+/// A spinlock that knows its holder, so that a signal handler can tell that it interrupted it; and a thread that knows how many it holds.
 #pragma once
 
 #include <atomic>
@@ -11,17 +11,35 @@ namespace cohort::percpu::detail {
 
 /// Synchronization: lock() acquires, unlock() releases; not recursive. The holder is in the lock's own word: there is no moment at which it is held and the
 /// holder is not known.
+///
+/// A handler that interrupted a holder must not wait for any lock, not even for another one: two threads whose handlers wait for what the other's
+/// interrupted code holds would wait for ever. may_wait() tells; then there is try_lock().
 class COHORT_CAPABILITY("mutex") shard_lock {
 public:
+    /// Those that are waited for while others are held, by code that is no handler, are not counted: what stands first in the order of locks.
+    enum class counted : bool { no, yes };
+    explicit shard_lock(counted c = counted::yes) : step_(c == counted::yes ? 1 : 0) {}
+
     void lock() noexcept COHORT_ACQUIRE() {
+        count(step_);
         for (int spins = 0; !take(); ++spins) {
             if (spins % 64 != 63) sys::cpu_relax();
             else sys::yield_thread();
         }
     }
-    bool try_lock() noexcept COHORT_TRY_ACQUIRE(true) { return take(); }
-    // release: pairs with [acquire: take].
-    void unlock() noexcept COHORT_RELEASE() { holder_.store(nullptr, std::memory_order_release); }
+    bool try_lock() noexcept COHORT_TRY_ACQUIRE(true) {
+        count(step_);
+        if (take()) return true;
+        count(-step_);
+        return false;
+    }
+    void unlock() noexcept COHORT_RELEASE() {
+        // release: pairs with [acquire: take].
+        holder_.store(nullptr, std::memory_order_release);
+        count(-step_);
+    }
+    /// False: the calling thread is between the begin of a lock() and the end of an unlock(), of whichever counted lock.
+    static bool may_wait() noexcept { return held_ == 0; }
     /// By the calling thread: this is a signal handler inside the critical section.
     bool interrupted() const noexcept { return holder_.load(std::memory_order_relaxed) == &me_; }
 
@@ -31,8 +49,16 @@ private:
         return holder_.load(std::memory_order_relaxed) == nullptr &&
                holder_.compare_exchange_strong(nobody, &me_, std::memory_order_acquire, std::memory_order_relaxed);
     }
+    /// The count covers the time of holding: a handler in between sees it as held.
+    static void count(int n) noexcept {
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        held_ = held_ + n;
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
     static inline constinit thread_local char me_ = 0;  // its address is this thread's
+    static inline constinit thread_local int held_ = 0;  // [this thread and its handlers, which leave it as they found it]
     std::atomic<const char*> holder_{nullptr};          // [atomic: the protocol above]
+    const int step_;                                    // [const after init]
 };
 
 }  // namespace cohort::percpu::detail

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <new>
+#include <utility>
 
 #include <cohort/base/mutex.hpp>
 #include <cohort/percpu/detail/chunk.hpp>
@@ -66,22 +68,38 @@ space::arena* space::record(std::unique_ptr<std::atomic<bool>[]> there) {
     return a;
 }
 
+bool space::try_lock_for_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS { return all.lock.try_lock(); }
+void space::unlock_after_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS { all.lock.unlock(); }
+
+/// Throws std::bad_alloc, nothing changed then. Null: there are too many arenas.
+space::arena* space::add_arena(void* at, std::size_t chunks) {
+    std::vector<bool> taken(chunks, false);
+    mine_.reserve(mine_.size() + 1);
+    arena* a = record(std::make_unique<std::atomic<bool>[]>(chunks));
+    if (!a) return nullptr;
+    a->taken = std::move(taken);
+    a->chunks = a->free = chunks;
+    a->mib_of_span = span() / chunk_alignment;
+    a->start.store(reinterpret_cast<std::uintptr_t>(at), std::memory_order_relaxed);
+    a->bytes.store(span() * chunks, std::memory_order_release);
+    mine_.push_back(a);
+    return a;
+}
+
 space::arena* space::grow() {
     for (; next_chunks_ > 0; next_chunks_ /= 2) {
         const std::size_t bytes = span() * next_chunks_;
         void* at = memory_.reserve(bytes, chunk_alignment);
         if (!at) continue;
-        arena* a = record(std::make_unique<std::atomic<bool>[]>(next_chunks_));
+        arena* a = nullptr;
+        try {
+            a = add_arena(at, next_chunks_);
+        } catch (const std::bad_alloc&) {  // as if no address were left
+        }
         if (!a) {
             memory_.release(at, bytes);
             return nullptr;
         }
-        a->taken.assign(next_chunks_, false);
-        a->chunks = a->free = next_chunks_;
-        a->mib_of_span = span() / chunk_alignment;
-        a->start.store(reinterpret_cast<std::uintptr_t>(at), std::memory_order_relaxed);
-        a->bytes.store(bytes, std::memory_order_release);
-        mine_.push_back(a);
         next_chunks_ = std::min(next_chunks_ * 2, most_chunks_per_arena);
         return a;
     }

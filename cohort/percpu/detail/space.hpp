@@ -34,6 +34,9 @@ public:
     void put(std::uintptr_t chunk_address);
     /// From now on find() finds it, or does not.
     void announce(std::uintptr_t chunk_address, bool there);
+    /// Around fork(): false, another thread holds the records.
+    static bool try_lock_for_fork() noexcept;
+    static void unlock_after_fork() noexcept;
     /// Bytes from one chunk to the next.
     static std::size_t span();
     static std::size_t units_bytes();
@@ -46,6 +49,7 @@ private:
     static arena* record(std::unique_ptr<std::atomic<bool>[]> there);
     static arena* holding(std::uintptr_t address) noexcept;
     arena* grow();
+    arena* add_arena(void* at, std::size_t chunks);
 
     sys::address_space& memory_;       // [const after init]
     std::vector<arena*> mine_;         // [guarded: the growth lock]
