@@ -49,8 +49,18 @@ bias_slot* take_bias_slot() noexcept {
 }  // namespace detail
 
 bool has_asymmetric_fence() noexcept {
-    static const bool registered = ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
-    return registered;
+    // Signal handlers ask, too: no guard, whose holder the handler may have interrupted. Registering twice does no harm.
+    static constinit std::atomic<signed char> answer{-1};
+    signed char known = answer.load(std::memory_order_relaxed);
+    if (known < 0) {
+        known = ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+        answer.store(known, std::memory_order_relaxed);
+    }
+    return known > 0;
+}
+
+namespace {
+[[maybe_unused]] const bool asked_early = has_asymmetric_fence();  // it is dearer once there are threads
 }
 
 void barrier_on_all_threads() noexcept { ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0); }

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 
 namespace cohort::sys {
@@ -40,8 +41,14 @@ bool rseq_registered() noexcept {
 }
 
 bool sequences_work() noexcept {
-    static const bool fence = membarrier(cmd_register_private_expedited_rseq) == 0;
-    return fence && rseq_registered();
+    // Signal handlers ask, too: no guard, whose holder the handler may have interrupted. Registering twice does no harm.
+    static constinit std::atomic<signed char> fence{-1};
+    signed char known = fence.load(std::memory_order_relaxed);
+    if (known < 0) {
+        known = membarrier(cmd_register_private_expedited_rseq) == 0;
+        fence.store(known, std::memory_order_relaxed);
+    }
+    return known > 0 && rseq_registered();
 }
 
 bool rseq_has_cid() noexcept { return rseq_registered() && ::getauxval(at_rseq_feature_size) >= rseq_mm_cid_at + 4; }

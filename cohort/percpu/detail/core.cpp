@@ -296,6 +296,7 @@ void allocator::core::to_maps_locked(shard& s, chunk& c, int bit) noexcept {
 
 /// The free of a handler that must not wait for the shard's lock: whoever has it finishes it.
 void allocator::core::defer(shard& s, chunk& c, std::uintptr_t value) noexcept {
+    frees_deferred_.fetch_add(1, std::memory_order_relaxed);
     c.deferred.fetch_add(1, std::memory_order_relaxed);
     // release: what was written to the object. Pairs with [acquire: finish_deferred]. From here on object and chunk may be gone.
     auto& tag = tag_of(value);

@@ -75,6 +75,8 @@ public:
     /// False: somebody holds one of the locks; none is taken then.
     bool try_lock_for_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
     void unlock_after_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
+    /// Ever.
+    std::uint64_t frees_deferred() const { return frees_deferred_.load(std::memory_order_relaxed); }
 
 private:
     struct alignas(64) shard {
@@ -128,6 +130,7 @@ private:
     std::atomic<bool> balance_due_{false};       // [atomic: set by who saw work; taken by balance()]
     std::atomic<std::uint64_t> failures_{0};     // [stats]
     std::atomic<std::uint64_t> flushed_{0}, refilled_{0};  // [stats] objects between magazines and maps
+    std::atomic<std::uint64_t> frees_deferred_{0};  // [stats]
     std::vector<std::uint64_t> taken_before_;    // [guarded: growth_] by CPU: what its magazines had given when last looked at
     std::atomic<bool> populated_absent_{false};  // [atomic: set once] populate_now has put pages into units of absent CPUs
     static constexpr std::uint64_t idle_ns = 100'000'000;
