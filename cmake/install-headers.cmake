@@ -3,7 +3,7 @@
 cmake_policy(VERSION 3.25)
 set(queue)
 foreach(room ${COHORT_ROOMS})
-  file(GLOB found RELATIVE ${COHORT_SOURCE} ${COHORT_SOURCE}/cohort/${room}/*.hpp)
+  file(GLOB found RELATIVE ${COHORT_SOURCE} ${COHORT_SOURCE}/cohort/${room}/*.hpp ${COHORT_SOURCE}/cohort/${room}/*.h)
   list(APPEND queue ${found})
 endforeach()
 set(seen)
