@@ -80,12 +80,9 @@ void ref::set_mode(mode to) noexcept {
     for_each_present_cpu(unit_, [up](unsigned, unit& u) { std::atomic_ref<std::uint32_t>(u.fast).store(up, std::memory_order_release); });
 }
 
-/// True: a reference was taken that the caller puts when it has left switching_ (the function may destroy this).
-bool ref::to_atomic(const function& confirm) {
-    const bool switches = mode_.load(std::memory_order_relaxed) == mode::percpu;
-    if (switches) {
+void ref::to_atomic(const function& confirm) {
+    if (mode_.load(std::memory_order_relaxed) == mode::percpu) {
         set_mode(mode::atomic);
-        word_.fetch_add(one, std::memory_order_relaxed);
         if (detail::current_mode() == detail::mode::sequences) sys::restart_sequences();
         detail::told_acquire(&unit_);
         std::uint64_t total = 0;
@@ -95,10 +92,9 @@ bool ref::to_atomic(const function& confirm) {
         });
         const std::uint64_t change = total * one - bias;
         const std::int64_t now = count_of(word_.fetch_add(change, std::memory_order_acq_rel) + change);
-        COHORT_CHECK(now > 1, "more puts than gets on a percpu ref, found as it became atomic");
+        COHORT_CHECK(now > 0, "more puts than gets on a percpu ref, found as it became atomic");
     }
     if (confirm) confirm();
-    return switches;
 }
 
 void ref::to_percpu() {
@@ -109,23 +105,18 @@ void ref::to_percpu() {
 }
 
 void ref::kill_and_confirm(const function& confirm) {
-    bool own;
     {
         const lock_guard hold(switching_);
         COHORT_CHECK((word_.fetch_or(dead) & dead) == 0, "a percpu ref is killed twice");
-        own = to_atomic(confirm);
+        to_atomic(confirm);
     }
-    put_many(own ? 2 : 1);
+    put();  // without switching_: the function may destroy this
 }
 
 void ref::switch_to_atomic(const function& confirm) {
-    bool own;
-    {
-        const lock_guard hold(switching_);
-        force_atomic_ = true;
-        own = to_atomic(confirm);
-    }
-    if (own) put();
+    const lock_guard hold(switching_);
+    force_atomic_ = true;
+    to_atomic(confirm);
 }
 
 void ref::switch_to_percpu() {

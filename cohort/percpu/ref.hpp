@@ -41,8 +41,8 @@ constexpr bool has(ref_flags set, ref_flags f) { return (static_cast<unsigned>(s
 /// Protocol. count = the count in word_ + the units' sum, less the bias while in percpu mode. A unit's flag says that its CPU may count there; where it is
 /// down (also on a CPU that has just appeared, or where there are no sequences) the count in word_ is changed, which is right in either mode: in percpu mode the bias keeps it
 /// from 0. Units wrap: a reference may be put on another CPU than it was taken on.
-///   to atomic:  mode, flags down; own reference; grace period: no sequence that saw the flag up is under way, and what it did is seen here;
-///               add the units' sum less the bias to word_ at once, clear the units; confirm; put the own reference
+///   to atomic:  mode, flags down; grace period: no sequence that saw the flag up is under way, and what it did is seen here; take the units' sum, clear them;
+///               add it less the bias to word_ in one step; confirm. The caller's reference (kill: the owner's) keeps the count from 0 until then
 ///   to percpu:  add the bias, then mode and flags up
 /// Order: a fast put needs none, the grace period is a full barrier on its thread. A put in word_ releases, the one that meets 0 acquires.
 /// dead is a bit of word_, so that tryget_live tests it and counts in one exchange: after kill_and_confirm's callback none succeeds.
@@ -115,7 +115,7 @@ private:
     [[gnu::cold, gnu::noinline]] void put_slow(std::uint64_t n) noexcept;
     void allow_here() noexcept;
     void set_mode(mode to) noexcept;
-    bool to_atomic(const function& confirm) COHORT_REQUIRES(switching_);
+    void to_atomic(const function& confirm) COHORT_REQUIRES(switching_);
     void to_percpu() COHORT_REQUIRES(switching_);
     void revive(bool must_be_zero);
 

@@ -250,6 +250,7 @@ TEST_F(ref_test, keeps_its_count_while_modes_change) {
     ref r(units, count_release, ref_flags::allow_reinit);
     std::mt19937_64 random(testing::seed());
     std::atomic<int> left{8};
+    r.get();  // for the switcher: kill puts the owner's, which resurrect takes again
     std::jthread switcher([&] {
         while (left > 0) {
             switch (random() % 3) {
@@ -259,8 +260,6 @@ TEST_F(ref_test, keeps_its_count_while_modes_change) {
             }
         }
     });
-    // The switcher's reference and ours: kill puts the owner's, which resurrect takes again.
-    r.get();
     in_threads(8, [&](int) {
         for (int i = 0; i < scaled(200'000); ++i) {
             r.get_many(2);
