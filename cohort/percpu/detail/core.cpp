@@ -145,7 +145,7 @@ std::uintptr_t allocator::core::place(shard& s, const wish& how) noexcept {
 }
 
 std::uintptr_t allocator::core::place_reserved(shard& s, const wish& how) noexcept {
-    chunk* const first = first_[static_cast<std::size_t>(how.kind)].load(std::memory_order_relaxed);
+    chunk* const first = first_.load(std::memory_order_relaxed);
     if (!first || !first->reserved_node.map) return 0;
     auto& index = s.index[static_cast<std::size_t>(how.kind)];
     const auto at = index.alloc_reserved(first->reserved_node, how.bits, how.align, false);
@@ -163,7 +163,7 @@ attempt allocator::core::from_maps(const wish& how) noexcept {
         if (how.reserved) s->lock.lock();
         const unsigned generation = s->generation.load(std::memory_order_relaxed);
         const std::uintptr_t value = how.reserved ? place_reserved(*s, how) : place(*s, how);
-        const bool has_first = first_[static_cast<std::size_t>(how.kind)].load(std::memory_order_relaxed) != nullptr;
+        const bool has_first = first_.load(std::memory_order_relaxed) != nullptr;
         unlock(*s);
         if (value) {
             if (balance_due_.load(std::memory_order_relaxed) && !how.atomic) balance(true, false);

@@ -126,7 +126,7 @@ private:
     detail::shard_lock growth_{detail::shard_lock::counted::no};
     std::array<shard, most_shards> shards_;
     std::atomic<unsigned> active_shards_{1};     // [atomic: grows when locks are fought for]
-    std::array<std::atomic<chunk*>, 2> first_{}; // [atomic: written once, under growth_ and shard 0's lock, which who looks into the chunk holds] by layout
+    std::atomic<chunk*> first_{nullptr};         // [atomic: written once, under growth_ and shard 0's lock, which who looks into the chunk holds]
     std::atomic<bool> balance_due_{false};       // [atomic: set by who saw work; taken by balance()]
     std::atomic<std::uint64_t> failures_{0};     // [stats]
     std::atomic<std::uint64_t> flushed_{0}, refilled_{0};  // [stats] objects between magazines and maps

@@ -50,8 +50,7 @@ chunk* allocator::core::make_chunk(shard& s, layout kind) noexcept {
         space_.put(at);
         return nullptr;
     }
-    auto& first_of_kind = first_[static_cast<std::size_t>(kind)];
-    const bool first = number_of(s) == 0 && !first_of_kind.load(std::memory_order_relaxed);
+    const bool first = !first_.load(std::memory_order_relaxed) && kind == layout::coloured && number_of(s) == 0;
     const int reserved = first ? static_cast<int>(options.reserved_bytes) / detail::min_alloc_bytes : 0;
     auto* c = new (meta_at) chunk(*this, {magazines_, kind, options.index}, number_of(s), reserved);
     c->kind = first ? detail::chunk_kind::first : detail::chunk_kind::ordinary;
@@ -67,7 +66,7 @@ chunk* allocator::core::make_chunk(shard& s, layout kind) noexcept {
     index.insert(*c);
     if (first) {
         if (reserved > 0) index.insert(c->reserved_node);
-        first_of_kind.store(c, std::memory_order_relaxed);
+        first_.store(c, std::memory_order_relaxed);
     }
     s.generation.fetch_add(1, std::memory_order_relaxed);
     unlock(s);

@@ -129,7 +129,7 @@ private:
         alloc_flags flags = alloc_flags::nowarn;
         if (accounted) flags = flags | alloc_flags::account;
         if (populated) flags = flags | alloc_flags::populate_now;
-        const bool legal = op.size >= 1 && op.size <= unit_limit && std::has_single_bit(op.align) && op.align <= 4096;
+        const bool legal = op.size >= 1 && op.size <= unit_limit && std::has_single_bit(op.align) && op.align <= (reserved ? 64 : 4096);
         const std::size_t room = legal ? rounded(op.size, op.align, accounted || populated || reserved || !options_.magazines) : 0;
         const std::uint64_t charge = accounted ? std::uint64_t{room} * possible_cpus() + sizeof(detail::payer) : 0;
 
@@ -168,7 +168,7 @@ private:
         for (unsigned cpu = 0; cpu < possible_cpus(); ++cpu) {
             if (reinterpret_cast<std::uintptr_t>(copy_of(value, cpu)) % op.align != 0) broken << "not aligned to " << op.align << " on CPU " << cpu << "; ";
         }
-        if (reserved) reserved_at_[op.align > detail::cache_line] = value - detail::offset_in_unit(value);
+        if (reserved) reserved_at_ = value - detail::offset_in_unit(value);
         live_[value] = {.room = room, .charged = charge, .reserved = reserved, .copies = {}};
         std::erase(dead_, value);
         return broken.str() + compare();
@@ -176,7 +176,7 @@ private:
 
     /// By a plain scan of the reserved bytes of the first chunk of this layout.
     bool reserved_fits(std::size_t room, std::size_t align) const {
-        const std::uintptr_t start = reserved_at_[align > detail::cache_line];
+        const std::uintptr_t start = reserved_at_;
         align = std::max<std::size_t>(align, 4);
         for (std::size_t at = 0; at + room <= options_.reserved_bytes; at += align) {
             bool taken = false;
@@ -267,7 +267,7 @@ private:
     account::group payer_;
     std::uint64_t limit_ = account::unlimited, usage_ = 0, failures_ = 0;
     std::int64_t nr_alloc_ = 0, nr_dealloc_ = 0;
-    std::uintptr_t reserved_at_[2] = {};  // where the handles of the reserved parts begin, once known
+    std::uintptr_t reserved_at_ = 0;      // where the handles of the reserved part begin, once known
     bool pinned_ = false;
     live_map live_;
     std::vector<std::uintptr_t> dead_;
