@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include <cohort/group/quantity.hpp>
+
 namespace cohort::group {
 namespace {
 
@@ -107,6 +109,7 @@ void planner::cohorts() {
         cohort_plan p;
         p.name = c.name;
         p.asked_text = asked_text(c.cpus);
+        p.memory = c.memory;
         p.asked = of_machine.asked(c.cpus, machine);
         p.cpus = p.asked & machine.usable;
         std::string why;
@@ -152,6 +155,10 @@ void planner::promises() {
     for (cohort_plan& c : out.cohorts) {
         if (c.cpus.empty()) continue;
         c.enforced.push_back("its jobs run on " + cpus_text(c.cpus) + " only: affinity, set before their first instruction");
+        if (c.memory > 0) {
+            c.enforced.push_back("blocks of its pipes take at most " + human_bytes(static_cast<double>(c.memory)) + " together: charged to its account group");
+            c.advisory.push_back("memory of its exec jobs is not limited: that needs a memory cgroup");
+        }
         c.advisory.push_back("other programs may run there too: no cpuset partition is made");
         c.advisory.push_back("a job can widen its own affinity, and memory may come from any node");
         if (!c.siblings_elsewhere.empty()) {
@@ -186,6 +193,13 @@ void planner::jobs() {
             out.notes.push_back(fmt::format("job \"{}\": {} threads share {}", j.name, pipe.threads, cpus_text(p.cpus)));
         }
         out.jobs.push_back(std::move(p));
+    }
+    for (const cohort_plan& c : out.cohorts) {
+        const auto is_pipe_here = [&](const job_plan& j) { return j.spec.cohort == c.name && j.spec.kind == job_spec::form::pipe; };
+        const auto n = static_cast<std::uint64_t>(std::count_if(out.jobs.begin(), out.jobs.end(), is_pipe_here));
+        for (job_plan& j : out.jobs) {
+            if (c.memory > 0 && is_pipe_here(j)) j.memory = std::max<std::uint64_t>(c.memory / n, 1);
+        }
     }
 }
 

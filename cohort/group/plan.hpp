@@ -45,6 +45,7 @@ struct cohort_plan {
     std::vector<unusable> dropped;     // asked and not usable
     std::vector<unusable> shared;      // CPUs that another cohort has too; reason: its name
     cpumask siblings_elsewhere;        // CPUs here whose core has a CPU of another cohort
+    std::uint64_t memory = 0;          // limit of its account group; 0: none
     std::vector<std::string> jobs;
     std::vector<std::string> enforced, advisory;
 };
@@ -54,6 +55,7 @@ struct job_plan {
     job_spec spec;
     cpumask cpus;
     int threads = 1;   // pipe: workers; exec: instances
+    std::uint64_t memory = 0;  // pipe: its share of the cohort's memory; 0: no limit
     int wave = 1;      // 1: starts at once; n: after jobs of wave n-1
     std::string cwd;
 };

@@ -118,6 +118,7 @@ std::string plan_json(const plan& p) {
                                   {"asked", c.asked_text},
                                   {"asked_cpus", c.asked.list()},
                                   {"cpus", cpus_json(c.cpus)},
+                                  {"memory", c.memory > 0 ? nlohmann::json(c.memory) : nlohmann::json(nullptr)},
                                   {"dropped", lost_json(c.dropped, "reason")},
                                   {"shared", lost_json(c.shared, "cohort")},
                                   {"siblings_elsewhere", c.siblings_elsewhere.list()},

@@ -48,6 +48,54 @@ std::string exec_text(const std::string& name, const std::string& cohort, const 
 
 plan halves(const machine_view& m) { return make_plan(spec_of(cohort_text("a", "{ part = \"1/2\" }") + cohort_text("b", "{ part = \"2/2\" }")), m, "/w"); }
 
+TEST(plan, pipes_of_a_cohort_share_its_memory_and_the_plan_says_what_is_limited) {
+    const auto read = read_spec("s.toml", R"(
+[[cohort]]
+name = "web"
+memory = "64M"
+[[cohort]]
+name = "free"
+[[job]]
+name = "a"
+cohort = "web"
+kind = "pipe"
+input = "in"
+output = "a.zst"
+codec = "zstd"
+[[job]]
+name = "b"
+cohort = "web"
+kind = "pipe"
+input = "in"
+output = "b.zst"
+codec = "zstd"
+[[job]]
+name = "c"
+cohort = "free"
+kind = "pipe"
+input = "in"
+output = "c.zst"
+codec = "zstd"
+)", [](std::string_view) { return std::nullopt; });
+    ASSERT_TRUE(read.faults.empty()) << read.faults.front().line();
+    EXPECT_EQ(read.value.cohorts[0].memory, 64u << 20);
+    EXPECT_EQ(read.value.cohorts[1].memory, 0u);
+    machine_view m;
+    m.name = "made up";
+    m.possible = m.usable = cpumask{0};
+    m.order = {0};
+    m.core = {0};
+    const plan p = make_plan(read.value, m, "/here");
+    EXPECT_EQ(p.jobs[0].memory, 32u << 20);
+    EXPECT_EQ(p.jobs[1].memory, 32u << 20);
+    EXPECT_EQ(p.jobs[2].memory, 0u);
+    EXPECT_THAT(plan_text(p), testing::HasSubstr("blocks of its pipes take at most 64.0 MiB together"));
+    EXPECT_THAT(plan_text(p), testing::HasSubstr("memory of its exec jobs is not limited"));
+    const auto bad = read_spec("s.toml", "[[cohort]]\nname = \"web\"\nmemory = \"12Q\"\n", [](std::string_view) { return std::nullopt; });
+    ASSERT_FALSE(bad.faults.empty());
+    EXPECT_THAT(bad.faults[0].line(), testing::HasSubstr("s.toml:3:"));
+}
+
 TEST(plan, halves_are_whole_cores_and_cover_the_machine) {
     const plan p = halves(grid(4, 2));
     EXPECT_EQ(p.cohorts[0].cpus.list(), "0-1,4-5");

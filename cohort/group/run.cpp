@@ -20,7 +20,8 @@ namespace {
 /// Synchronization: one caller. `mutex_` guards the reports; job threads change them through update() only, and tell by `changed_`.
 class scheduler {
 public:
-    scheduler(const plan& p, sys::os& os, const run_options& options) : plan_(p), os_(os), options_(options) {}
+    scheduler(const plan& p, sys::os& os, const run_options& options)
+        : plan_(p), os_(os), options_(options), accounts_(static_cast<int>(p.cohorts.size()) + 1) {}
 
     run_report run() {
         start_ = os_.now();
@@ -36,12 +37,20 @@ public:
         for (std::thread& t : threads_) t.join();
         run_report out;
         out.jobs = reports_;
+        for (const cohort_plan& c : plan_.cohorts) {
+            const bool has_pipe = std::any_of(reports_.begin(), reports_.end(), [&](const job_report& r) { return r.pipe && r.cohort == c.name; });
+            if (has_pipe) out.memory.push_back({c.name, c.memory, payers_.at(c.name).stats()->peak});
+        }
         out.seconds = since_start();
         return out;
     }
 
 private:
     void prepare() {
+        for (const cohort_plan& c : plan_.cohorts) {
+            // Names are labels of 31 bytes at most there.
+            payers_[c.name] = accounts_->create(accounts_->root(), c.name.substr(0, 31), c.memory > 0 ? c.memory : account::unlimited).value();
+        }
         for (const job_plan& j : plan_.jobs) {
             job_report r;
             r.name = j.spec.name;
@@ -60,7 +69,7 @@ private:
             r.state = job_state::failed;
             r.why = why;
         }
-        return {reports_, since_start(), {}};
+        return {reports_, {}, since_start(), {}};
     }
 
     void loop() {
@@ -118,7 +127,7 @@ private:
         r.state = job_state::running;
         r.started = since_start();
         threads_.emplace_back([this, i] {
-            detail::run_job(plan_.jobs[i], {os_, options_, stop_.get_token(), stop_read_.get(), [this, i](const auto& change) {
+            detail::run_job(plan_.jobs[i], {os_, options_, stop_.get_token(), payers_.at(plan_.jobs[i].spec.cohort), stop_read_.get(), [this, i](const auto& change) {
                                                 {
                                                     const std::lock_guard guard(mutex_);
                                                     const job_state was = reports_[i].state;
@@ -137,6 +146,8 @@ private:
     const plan& plan_;
     sys::os& os_;
     const run_options& options_;
+    account::local_table accounts_;                      // what cohorts hold of memory
+    std::map<std::string_view, account::group> payers_;  // [const after prepare()] by cohort
     std::uint64_t start_ = 0;
     std::map<std::string_view, std::size_t> index_;  // [const after prepare()]
     std::stop_source stop_;

@@ -60,8 +60,15 @@ struct job_report {
     std::optional<error> why;           // of failed, refused, skipped, stopped
 };
 
+/// What the blocks of a cohort's pipes took.
+struct memory_report {
+    std::string cohort;
+    std::uint64_t limit = 0, peak = 0;  // bytes; limit 0: none was set
+};
+
 struct run_report {
     std::vector<job_report> jobs;  // in the order of the plan
+    std::vector<memory_report> memory;  // of each cohort that has a pipe
     double seconds = 0;
     std::vector<error> undo_errors;
 

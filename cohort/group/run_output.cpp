@@ -86,6 +86,11 @@ std::string report_text(const plan& p, const run_report& r) {
                j.pipe && j.state == job_state::ok ? fmt::format("{} of {}", j.ordered, j.blocks) : "", check_text(j)});
     }
     out += t.text("  ");
+    for (const memory_report& m : r.memory) {
+        out += fmt::format("\n  blocks of cohort \"{}\" took {} at most{}", m.cohort, human_bytes(static_cast<double>(m.peak)),
+                           m.limit > 0 ? ", its limit is " + human_bytes(static_cast<double>(m.limit)) : "");
+    }
+    if (!r.memory.empty()) out += "\n";
     for (const job_report& j : r.jobs) {
         if (j.why) out += fmt::format("\n  {} \"{}\": {}", state_text(j), j.name, j.why->line());
     }
@@ -102,6 +107,10 @@ std::string report_json(const plan& p, const run_report& r, int exit_code) {
         auto shared = nlohmann::json::array();
         for (const unusable& s : c.shared) shared.push_back({{"cpus", s.cpus.list()}, {"cohort", s.reason}});
         out["cohorts"].push_back({{"name", c.name}, {"cpus", c.cpus.list()}, {"shared", shared}, {"enforced", c.enforced}, {"advisory", c.advisory}});
+    }
+    out["memory"] = nlohmann::json::array();
+    for (const memory_report& m : r.memory) {
+        out["memory"].push_back({{"cohort", m.cohort}, {"limit", m.limit > 0 ? nlohmann::json(m.limit) : nlohmann::json(nullptr)}, {"peak", m.peak}});
     }
     for (const job_report& j : r.jobs) out["jobs"].push_back(job_json(j));
     for (const error& e : r.undo_errors) out["undo_errors"].push_back(error_json(e));

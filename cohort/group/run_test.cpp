@@ -188,6 +188,29 @@ TEST(run, a_pipe_gets_the_cohorts_cpus_and_the_specs_options) {
     EXPECT_EQ(r.jobs[0].ordered, 1u);
 }
 
+TEST(run, pipes_of_a_cohort_share_its_memory_and_the_report_says_what_they_took) {
+    scratch_dir dir;
+    std::ofstream(dir / "in") << std::string(3'000'000, 'x');
+    const std::string two = pipe("j", "\"in\"", "block = \"64K\"\n") + "[[job]]\nname = \"k\"\ncohort = \"c\"\nkind = \"pipe\"\ninput = \"in\"\noutput = \"out2\"\ncodec = \"lz4\"\nblock = \"64K\"\n";
+    plan p = plan_of(two, dir.path());
+    p.cohorts[0].memory = 64 << 20;
+    for (job_plan& j : p.jobs) j.memory = 32 << 20;
+    auto r = run(p);
+    ASSERT_TRUE(r.ok()) << r.first_error()->line();
+    ASSERT_EQ(r.memory.size(), 1u);
+    EXPECT_EQ(r.memory[0].cohort, "c");
+    EXPECT_EQ(r.memory[0].limit, 64u << 20);
+    EXPECT_GT(r.memory[0].peak, 64u << 10);
+    EXPECT_LE(r.memory[0].peak, 64u << 20);
+    EXPECT_THAT(report_text(p, r), testing::HasSubstr("its limit is 64.0 MiB"));
+
+    p.cohorts[0].memory = 10'000;  // not even a block
+    r = run(p);
+    ASSERT_FALSE(r.ok());
+    EXPECT_EQ(r.first_error()->code, ENOMEM);
+    EXPECT_THAT(r.first_error()->line(), testing::HasSubstr("group \"/c\" is at its limit"));
+}
+
 TEST(run, a_command_can_make_the_input_and_its_failure_is_the_jobs) {
     scratch_dir dir;
     run_options o;

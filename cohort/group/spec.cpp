@@ -164,6 +164,7 @@ void parser::cohort(const toml::table& table, std::size_t index) {
         }
     }
     cpus(in, c.cpus);
+    if (auto memory = in.bytes("memory")) c.memory = *memory;
     in.finish();
     out.cohorts.push_back(std::move(c));
 }

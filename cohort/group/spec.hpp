@@ -57,6 +57,7 @@ struct cpu_wish {
 struct cohort_spec {
     std::string name;
     cpu_wish cpus;
+    std::uint64_t memory = 0;  // bytes that blocks of its pipes may take together; 0: no limit
     place at;
 };
 

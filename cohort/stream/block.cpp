@@ -12,6 +12,14 @@ void buffer_pool::drop_idle(std::vector<buffer>& dropped) {
     }
 }
 
+/// Idle buffers of the wrong size must not keep the group at its limit.
+void buffer_pool::drop_all_idle() {
+    std::vector<buffer> dropped;
+    std::scoped_lock hold(lock_);
+    for (buffer& b : idle_) held_ -= b.capacity();
+    dropped.swap(idle_);
+}
+
 buffer buffer_pool::take(std::size_t capacity) {
     std::vector<buffer> dropped;  // freed after the lock is left
     {
@@ -32,7 +40,12 @@ buffer buffer_pool::take(std::size_t capacity) {
         drop_idle(dropped);
     }
     dropped.clear();
-    return buffer(capacity);
+    try {
+        return buffer(capacity, payer_);
+    } catch (const over_limit&) {
+        drop_all_idle();
+    }
+    return buffer(capacity, payer_);
 }
 
 void buffer_pool::give(buffer&& b) {

@@ -18,21 +18,30 @@
 #include <utility>
 #include <vector>
 
+#include <cohort/account/charged.hpp>
 #include <cohort/sys/memory.hpp>
 
 namespace cohort::stream {
 
 using byte_view = std::span<const std::uint8_t>;
 
+/// Thrown where a buffer would take its group over its limit; `why` names the group.
+struct over_limit : std::bad_alloc {
+    explicit over_limit(error e) : why(std::move(e)) {}
+    error why;
+};
+
 /// Contiguous memory with a size and a capacity; never initialised, so that pages nobody writes are never touched. A resource: move-only.
 class buffer {
 public:
     buffer() = default;
-    /// Throws std::bad_alloc.
-    explicit buffer(std::size_t capacity) : memory_(allocate(capacity)), capacity_(capacity) {}
-    buffer(buffer&& b) noexcept : memory_(std::move(b.memory_)), size_(std::exchange(b.size_, 0)), capacity_(std::exchange(b.capacity_, 0)) {}
+    /// Charged to the group, if there is one, until it is freed. Throws std::bad_alloc, over_limit.
+    explicit buffer(std::size_t capacity, account::group payer = {}) : charge_(charge(payer, capacity)), memory_(allocate(capacity)), capacity_(capacity) {}
+    buffer(buffer&& b) noexcept
+        : charge_(std::move(b.charge_)), memory_(std::move(b.memory_)), size_(std::exchange(b.size_, 0)), capacity_(std::exchange(b.capacity_, 0)) {}
     buffer& operator=(buffer&& b) noexcept {
         memory_ = std::move(b.memory_);
+        charge_ = std::move(b.charge_);
         size_ = std::exchange(b.size_, 0);
         capacity_ = std::exchange(b.capacity_, 0);
         return *this;
@@ -55,10 +64,10 @@ public:
         std::memcpy(memory_.get() + size_, bytes.data(), bytes.size());
         size_ += bytes.size();
     }
-    /// Grows the capacity, keeping the content. Throws std::bad_alloc.
+    /// Grows the capacity, keeping the content. Throws std::bad_alloc, over_limit.
     void reserve(std::size_t capacity) {
         if (capacity <= capacity_) return;
-        buffer bigger(capacity);
+        buffer bigger(capacity, charge_.where());
         bigger.append(view());
         *this = std::move(bigger);
     }
@@ -68,6 +77,12 @@ private:
         std::size_t bytes;
         void operator()(std::uint8_t* p) const { sys::unmap_pages(p, bytes); }
     };
+    static account::charged charge(account::group payer, std::size_t n) {
+        if (!payer) return {};
+        auto held = account::charged::take(payer, n);
+        if (!held) throw over_limit(std::move(held).error());
+        return std::move(*held);
+    }
     /// Pages of their own: malloc would keep freed blocks of many sizes, and the process would grow beyond its window.
     static std::unique_ptr<std::uint8_t, release> allocate(std::size_t n) {
         const std::size_t bytes = n ? n : 1;
@@ -76,6 +91,7 @@ private:
         return {p, release{bytes}};
     }
 
+    account::charged charge_;
     std::unique_ptr<std::uint8_t, release> memory_;
     std::size_t size_ = 0, capacity_ = 0;
 };
@@ -84,15 +100,18 @@ private:
 class buffer_pool {
 public:
     /// limit: of bytes in use and idle together; a buffer in use is never refused, but idle ones go first.
-    explicit buffer_pool(std::size_t limit) : limit_(limit) {}
-    /// The smallest idle buffer that is large enough but not four times too large, or a new one. Size 0. Throws std::bad_alloc.
+    /// payer: the group that every buffer is charged to, in use or idle.
+    explicit buffer_pool(std::size_t limit, account::group payer = {}) : limit_(limit), payer_(payer) {}
+    /// The smallest idle buffer that is large enough but not four times too large, or a new one. Size 0. Throws std::bad_alloc, over_limit.
     buffer take(std::size_t capacity);
     void give(buffer&& b);
 
 private:
     void drop_idle(std::vector<buffer>& dropped);
+    void drop_all_idle();
 
     const std::size_t limit_;      // [const after init]
+    const account::group payer_;   // [const after init]
     std::mutex lock_;
     std::vector<buffer> idle_;     // [guarded: lock_]
     std::size_t held_ = 0;         // [guarded: lock_] capacities of idle buffers and of those taken

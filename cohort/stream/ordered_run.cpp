@@ -28,10 +28,12 @@ void piece::parallel() {
         const std::uint64_t before = sys::thread_cpu_ns();
         try {
             worked = work();
+        } catch (const over_limit& e) {
+            worked = std::unexpected(e.why);
         } catch (const std::bad_alloc&) {
             worked = fail(ENOMEM, run.in().name(), "work on a block", "no memory");
         }
-        run.work_ns_.fetch_add(sys::thread_cpu_ns() - before, std::memory_order_relaxed);
+        percpu::this_cpu::add(run.stats_->member(&run_stats::work_ns), sys::thread_cpu_ns() - before);
         // The reader may stop; pieces before this one still go their way.
         if (!worked) run.doomed_.store(true, std::memory_order_relaxed);
     }
@@ -42,7 +44,7 @@ void piece::serial() {
     std::unique_ptr<piece> self(this);
     const std::uint64_t before = sys::thread_cpu_ns();
     run.deliver(*this);
-    run.work_ns_.fetch_add(sys::thread_cpu_ns() - before, std::memory_order_relaxed);
+    percpu::this_cpu::add(run.stats_->member(&run_stats::work_ns), sys::thread_cpu_ns() - before);
 }
 
 result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& options, sys::os& system, const run_shape& shape) {
@@ -65,7 +67,10 @@ result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& opt
     r->workers_ = workers;
     r->block_bytes_ = shape.block_bytes;
     r->memory_ = options.memory ? options.memory : usual_memory(workers, shape.piece_bytes);
-    r->buffers_ = std::make_unique<buffer_pool>(r->memory_);
+    r->buffers_ = std::make_unique<buffer_pool>(r->memory_, account::current());
+    auto stats = percpu::make<run_stats>();
+    if (!stats) return std::unexpected(stats.error());
+    r->stats_ = std::move(*stats);
 
     // A job may start and end long before its turn, so the window is in bytes; its count only has to be out of the way.
     const std::uint64_t jobs = std::clamp<std::uint64_t>(r->memory_ / std::max<std::uint64_t>(shape.piece_bytes, 1) * 4, 64, 1u << 16);
@@ -135,6 +140,8 @@ void ordered_run::deliver(piece& p) {
         result<void> done;
         try {
             done = outcome(p);
+        } catch (const over_limit& e) {
+            done = std::unexpected(e.why);
         } catch (const std::bad_alloc&) {
             done = fail(ENOMEM, in_.name(), "write a block", "no memory");
         } catch (const std::exception& e) {
@@ -181,13 +188,13 @@ result<pipe_report> ordered_run::finish(const std::function<result<void>()>& las
     out.bytes_in = done_in_;
     out.bytes_out = written;
     out.blocks = out.ordered = delivered_;
-    out.serial_blocks = serial_blocks_;
-    out.unread_blocks = unread_blocks_;
+    out.serial_blocks = percpu::sum(stats_->member(&run_stats::serial_blocks));
+    out.unread_blocks = unread_blocks();
     out.workers = workers_;
     out.seconds = static_cast<double>(os_.now() - started_) / 1e9;
     out.cpu_seconds = cpu_seconds() - cpu_started_;
-    out.work_cpu_seconds = static_cast<double>(work_ns_) / 1e9;
-    out.child_cpu_seconds = static_cast<double>(child_ns_) / 1e9;
+    out.work_cpu_seconds = static_cast<double>(percpu::sum(stats_->member(&run_stats::work_ns))) / 1e9;
+    out.child_cpu_seconds = static_cast<double>(percpu::sum(stats_->member(&run_stats::child_ns))) / 1e9;
     out.block_bytes = block_bytes_;
     out.memory = memory_;
     out.input = in_.name();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/stream/pipe.hpp>
 
+#include <cohort/stream/block.hpp>
 #include <cohort/stream/detail/modes.hpp>
 
 namespace cohort::stream {
@@ -29,6 +30,8 @@ result<pipe_report> run_pipe(const pipe_options& options, sys::os& system) {
     try {
         if (!options.kind) return detail::run_command(options, system);
         return options.decompress ? detail::run_decompress(options, system) : detail::run_compress(options, system);
+    } catch (const over_limit& e) {
+        return std::unexpected(e.why);
     } catch (const std::bad_alloc&) {
         return fail(ENOMEM, "pipe", "hold a block", "no memory; a smaller block or memory limit may do");
     }

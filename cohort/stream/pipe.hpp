@@ -54,7 +54,8 @@ struct pipe_options {
     int workers = 0;                          ///< 0: one for each CPU
     /// Input bytes per block, 1 .. 1 GiB; 0: what suits the codec. The output of a codec depends on it, and on no other option but level.
     std::uint64_t block_bytes = 0;
-    /// Bytes of blocks in flight; 0: 64 MiB, or more where the workers need it. One block is always let in.
+    /// Bytes of blocks in flight; 0: 64 MiB, or more where the workers need it. One block is always let in. Blocks are charged to the calling thread's
+    /// current group (account::scope), in flight and idle; at its limit the run ends with ENOMEM.
     std::uint64_t memory = 0;
     work::gate* gate = nullptr;               ///< around each job; outlives the call
 

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <thread>
 
+#include <cohort/account/charged.hpp>
 #include <cohort/stream/pipe.hpp>
 #include <cohort/stream/testing/samples.hpp>
 #include <cohort/sys/failing.hpp>
@@ -65,6 +66,32 @@ TEST_F(run_pipe_test, packs_and_unpacks_and_reports_what_it_did) {
         EXPECT_EQ(r->serial_blocks, 0u);
         EXPECT_EQ(get("out"), in);
     }
+}
+
+TEST_F(run_pipe_test, blocks_are_charged_to_the_callers_group_and_end_at_its_limit) {
+    put("in", text(2'000'000));
+    account::local_table groups(3);
+    const account::group payer = groups->create(groups->root(), "web", 8 << 20).value();
+    {
+        const account::scope paid_by(payer);
+        auto o = compress(codec::zstd, 100'000);
+        o.memory = 2 << 20;
+        ASSERT_TRUE(run_pipe(o, sys::real()));
+    }
+    EXPECT_GE(payer.stats()->peak, 200'000u);
+    EXPECT_LE(payer.stats()->peak, 8u << 20);
+    EXPECT_EQ(payer.stats()->usage, 0u) << "all of it has gone back";
+
+    ASSERT_TRUE(payer.set_limit(150'000));
+    const account::scope paid_by(payer);
+    auto o = compress(codec::zstd, 100'000);
+    o.output_path = dir_ / "other";
+    const auto r = run_pipe(o, sys::real());
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, ENOMEM);
+    EXPECT_NE(r.error().line().find("\"/web\" is at its limit"), std::string::npos) << r.error().line();
+    EXPECT_FALSE(there("other"));
+    EXPECT_EQ(payer.stats()->usage, 0u);
 }
 
 TEST_F(run_pipe_test, large_blocks_start_and_end_in_parts_wherever_the_input_ends) {

@@ -52,6 +52,7 @@ public:
     runner(const job_plan& job, const job_context& context) : job_(job), spec_(job.spec), c_(context), os_(context.os) {}
 
     void run() {
+        const account::scope paid_by(c_.payer);
         const std::uint64_t start = os_.now();
         result<void> done = spec_.kind == job_spec::form::pipe ? pipe() : exec();
         c_.update([&](job_report& r) { r.seconds = seconds_between(start, os_.now()); });
@@ -112,6 +113,8 @@ stream::pipe_options runner::pipe_options() {
     o.serial_cpus = job_.cpus;
     o.workers = p.threads;
     o.block_bytes = p.block;
+    // Half of it for blocks that wait or are worked on; the rest for those being read and written, and for idle ones.
+    o.memory = job_.memory / 2;
     o.stop = c_.stop;
     o.progress = [this](const stream::pipe_progress& now) {
         c_.update([&](job_report& r) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <stop_token>
 
+#include <cohort/account/charged.hpp>
 #include <cohort/group/run.hpp>
 
 namespace cohort::group::detail {
@@ -13,6 +14,7 @@ struct job_context {
     sys::os& os;
     const run_options& options;
     std::stop_token stop;
+    account::group payer;                                             // of the job's cohort; none: no limit
     int stop_fd;                                                      // readable or hung up once stop is requested
     std::function<void(const std::function<void(job_report&)>&)> update;  // changes the shared report under its lock
 };

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 
+#include <cohort/percpu/allocator.hpp>
 #include <cohort/padata/instance.hpp>
 #include <cohort/padata/job.hpp>
 #include <cohort/padata/shell.hpp>
@@ -46,6 +47,11 @@ public:
 struct run_shape {
     std::uint64_t block_bytes = 0;  ///< of input in one piece
     std::uint64_t piece_bytes = 0;  ///< of memory for one piece
+};
+
+/// What workers count.
+struct run_stats {
+    std::uint64_t serial_blocks, unread_blocks, child_ns, work_ns;
 };
 
 /// Synchronization: submit, finish and the reader's parts belong to the thread that called create(); write() to whoever holds the turn; the rest is
@@ -81,10 +87,10 @@ public:
     /// To the sink; only for the holder of the turn. Errors: those of the sink.
     result<void> write(byte_view bytes) { return sink_->write(bytes, stop_fd()); }
 
-    void count_serial_block() { serial_blocks_.fetch_add(1, std::memory_order_relaxed); }
-    void count_unread_block() { unread_blocks_.fetch_add(1, std::memory_order_relaxed); }
-    void count_child(const sys::exit_status& s) { child_ns_.fetch_add(s.user_ns + s.system_ns, std::memory_order_relaxed); }
-    std::uint64_t unread_blocks() const { return unread_blocks_.load(std::memory_order_relaxed); }
+    void count_serial_block() { percpu::this_cpu::inc(stats_->member(&run_stats::serial_blocks)); }
+    void count_unread_block() { percpu::this_cpu::inc(stats_->member(&run_stats::unread_blocks)); }
+    void count_child(const sys::exit_status& s) { percpu::this_cpu::add(stats_->member(&run_stats::child_ns), s.user_ns + s.system_ns); }
+    std::uint64_t unread_blocks() const { return percpu::sum(stats_->member(&run_stats::unread_blocks)); }
     void note(const std::string& text);
 
 private:
@@ -118,7 +124,7 @@ private:
 
     std::atomic<bool> doomed_{false};             // [atomic: set once; orders nothing, failure_ is behind lock_]
     std::atomic<bool> failed_{false};             // [atomic: set once after failure_; as doomed_]
-    std::atomic<std::uint64_t> serial_blocks_{0}, unread_blocks_{0}, child_ns_{0}, work_ns_{0};  // [stats: relaxed]
+    percpu::ptr<run_stats> stats_;                // [const after init] workers count on their own CPUs
 
     std::optional<std::stop_callback<std::function<void()>>> on_stop_;
 };
