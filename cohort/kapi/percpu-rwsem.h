@@ -11,54 +11,39 @@
 #pragma once
 
 #include <cerrno>
-#include <cstddef>
-#include <memory>
-#include <new>
+#include <utility>
 
 #include <cohort/base/check.hpp>
+#include <cohort/kapi/detail/in_place.hpp>
 #include <cohort/kapi/percpu.h>
 #include <cohort/percpu/rwsem.hpp>
 
-/// Memory for one; all zero, it is none yet. A type without constructor and destructor, as a member of what is allocated by calloc(3), say.
 struct percpu_rw_semaphore {
-    alignas(cohort::percpu::rwsem) std::byte place[sizeof(cohort::percpu::rwsem)];
-    bool initialized;  // [const between init and free]
+    cohort::kapi::in_place<cohort::percpu::rwsem> sem;
 };
-
-namespace cohort::kapi {
-
-inline percpu::rwsem& of(percpu_rw_semaphore* sem) { return *std::launder(reinterpret_cast<percpu::rwsem*>(sem->place)); }
-inline const percpu::rwsem& of(const percpu_rw_semaphore* sem) { return *std::launder(reinterpret_cast<const percpu::rwsem*>(sem->place)); }
-
-}  // namespace cohort::kapi
 
 /// 0 or -ENOMEM.
 inline int percpu_init_rwsem(percpu_rw_semaphore* sem) {
-    sem->initialized = false;
+    sem->sem.there = false;
     auto memory = cohort::percpu::make<cohort::percpu::rwsem::unit>();
     if (!memory) return -ENOMEM;
-    ::new (sem->place) cohort::percpu::rwsem(std::move(*memory));
-    sem->initialized = true;
+    sem->sem.make(std::move(*memory));
     return 0;
 }
 /// Nobody holds it or waits. One that was never initialised, but zeroed, is nothing.
-inline void percpu_free_rwsem(percpu_rw_semaphore* sem) {
-    if (!sem->initialized) return;
-    std::destroy_at(&cohort::kapi::of(sem));
-    sem->initialized = false;
-}
+inline void percpu_free_rwsem(percpu_rw_semaphore* sem) { sem->sem.end(); }
 
-[[gnu::always_inline]] inline void percpu_down_read(percpu_rw_semaphore* sem) COHORT_NO_THREAD_SAFETY_ANALYSIS { cohort::kapi::of(sem).lock_shared(); }
+[[gnu::always_inline]] inline void percpu_down_read(percpu_rw_semaphore* sem) COHORT_NO_THREAD_SAFETY_ANALYSIS { sem->sem.get().lock_shared(); }
 [[gnu::always_inline]] inline bool percpu_down_read_trylock(percpu_rw_semaphore* sem) COHORT_NO_THREAD_SAFETY_ANALYSIS {
-    return cohort::kapi::of(sem).try_lock_shared();
+    return sem->sem.get().try_lock_shared();
 }
-[[gnu::always_inline]] inline void percpu_up_read(percpu_rw_semaphore* sem) COHORT_NO_THREAD_SAFETY_ANALYSIS { cohort::kapi::of(sem).unlock_shared(); }
-inline void percpu_down_write(percpu_rw_semaphore* sem) COHORT_NO_THREAD_SAFETY_ANALYSIS { cohort::kapi::of(sem).lock(); }
-inline void percpu_up_write(percpu_rw_semaphore* sem) COHORT_NO_THREAD_SAFETY_ANALYSIS { cohort::kapi::of(sem).unlock(); }
-inline bool percpu_is_read_locked(const percpu_rw_semaphore* sem) { return cohort::kapi::of(sem).is_read_locked(); }
-inline bool percpu_is_write_locked(const percpu_rw_semaphore* sem) { return cohort::kapi::of(sem).is_write_locked(); }
+[[gnu::always_inline]] inline void percpu_up_read(percpu_rw_semaphore* sem) COHORT_NO_THREAD_SAFETY_ANALYSIS { sem->sem.get().unlock_shared(); }
+inline void percpu_down_write(percpu_rw_semaphore* sem) COHORT_NO_THREAD_SAFETY_ANALYSIS { sem->sem.get().lock(); }
+inline void percpu_up_write(percpu_rw_semaphore* sem) COHORT_NO_THREAD_SAFETY_ANALYSIS { sem->sem.get().unlock(); }
+inline bool percpu_is_read_locked(const percpu_rw_semaphore* sem) { return sem->sem.get().is_read_locked(); }
+inline bool percpu_is_write_locked(const percpu_rw_semaphore* sem) { return sem->sem.get().is_write_locked(); }
 inline bool percpu_rwsem_is_held(const percpu_rw_semaphore* sem) { return percpu_is_read_locked(sem) || percpu_is_write_locked(sem); }
-inline void percpu_rwsem_assert_held(const percpu_rw_semaphore* sem) { cohort::kapi::of(sem).assert_held(); }
+inline void percpu_rwsem_assert_held(const percpu_rw_semaphore* sem) { sem->sem.get().assert_held(); }
 
 namespace cohort::kapi {
 
