@@ -229,6 +229,130 @@ int c_multithreaded_jobs_cover_the_range_or_undo_it(void) {
     return 0;
 }
 
+struct link_stats {
+    uint64_t packets, bytes;
+    uint32_t drops;
+};
+static cohort_percpu_t link_object;
+
+static void *count_packets(void *arg) {
+    (void)arg;
+    for (int i = 0; i < ITEMS; ++i) {
+        cohort_percpu_add_u64(link_object + offsetof(struct link_stats, packets), 1);
+        cohort_percpu_add_u64(link_object + offsetof(struct link_stats, bytes), (uint64_t)i);
+        if (i % 10 == 0) cohort_percpu_add_u32(link_object + offsetof(struct link_stats, drops), 1);
+    }
+    return NULL;
+}
+
+static int counted_exactly(size_t align) {
+    pthread_t threads[4];
+    struct link_stats sum = {0, 0, 0};
+    CHECK(cohort_percpu_alloc(sizeof(struct link_stats), align, 0, &link_object) == 0 && link_object);
+    for (int i = 0; i < 4; ++i) CHECK(pthread_create(&threads[i], NULL, count_packets, NULL) == 0);
+    for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
+    CHECK(cohort_percpu_sum_u64(link_object) == 4 * ITEMS);
+    CHECK(cohort_percpu_sum_long(link_object + offsetof(struct link_stats, bytes)) == 4l * ITEMS * (ITEMS - 1) / 2);
+    for (unsigned cpu = 0; cpu < cohort_possible_cpus(); ++cpu) {
+        const struct link_stats *s = cohort_percpu_ptr(link_object, cpu);
+        CHECK(s && (uintptr_t)s % align == 0);
+        sum.packets += s->packets, sum.bytes += s->bytes, sum.drops += s->drops;
+    }
+    CHECK(sum.packets == 4 * ITEMS && sum.drops == 4 * ITEMS / 10 && sum.bytes == (uint64_t)cohort_percpu_sum_long(link_object + 8));
+    CHECK(cohort_percpu_ptr(link_object, cohort_possible_cpus()) == NULL);
+    CHECK(cohort_percpu_this_ptr(link_object) != NULL);
+    cohort_percpu_add_long(link_object, -4l * ITEMS);
+    CHECK(cohort_percpu_sum_long(link_object) == 0);
+    CHECK(cohort_percpu_free(link_object) == 0);
+    return 0;
+}
+
+int c_percpu_objects_are_counted_exactly_whatever_their_alignment(void) {
+    const int line = counted_exactly(8);
+    return line ? line : counted_exactly(4096);
+}
+
+int c_percpu_refuses_by_negative_errno(void) {
+    cohort_percpu_t object = 0;
+    char text[4096];
+    CHECK(cohort_percpu_alloc(0, 8, COHORT_PERCPU_NOWARN, &object) == -EINVAL && strstr(cohort_last_error(), "illegal size or align"));
+    CHECK(cohort_percpu_alloc(32769, 8, COHORT_PERCPU_NOWARN, &object) == -EINVAL);
+    CHECK(cohort_percpu_alloc(8, 12, COHORT_PERCPU_NOWARN, &object) == -EINVAL);
+    CHECK(cohort_percpu_alloc(8, 8192, COHORT_PERCPU_NOWARN, &object) == -EINVAL);
+    CHECK(cohort_percpu_alloc(8, 8, 1u << 20, &object) == -EINVAL && strstr(cohort_last_error(), "flag"));
+    CHECK(cohort_percpu_alloc(8, 8, 0, NULL) == -EINVAL);
+    CHECK(cohort_percpu_alloc_atomic(0, 8, COHORT_PERCPU_NOWARN, &object) == -EINVAL);
+    CHECK(cohort_percpu_alloc_atomic(8, 8, 1u << 20, &object) == -EINVAL);
+    CHECK(cohort_percpu_alloc_atomic(8, 8, 0, NULL) == -EINVAL);
+    CHECK(object == 0);
+    CHECK(cohort_percpu_free(0) == 0 && cohort_percpu_free(0x1234) == -EINVAL);
+    CHECK(cohort_percpu_alloc(64, 8, COHORT_PERCPU_POPULATE_NOW | COHORT_PERCPU_NORETRY, &object) == 0);
+    CHECK(cohort_percpu_free(object + 4) == -EINVAL);
+    CHECK(cohort_percpu_free(object) == 0 && cohort_percpu_free(object) == -EINVAL);
+    CHECK(cohort_percpu_alloc_atomic(64, 8, 0, &object) == 0 && object && cohort_percpu_free(object) == 0);
+    CHECK(cohort_percpu_stats_json(text, sizeof text) > 100 && strstr(text, "\"schema_version\":"));
+    CHECK(cohort_percpu_stats_json(text, 2) > 100 && !strcmp(text, "{"));
+    return 0;
+}
+
+static cohort_counter *counter;
+static void *count(void *arg) {
+    (void)arg;
+    for (int i = 0; i < ITEMS; ++i) cohort_counter_add(counter, 2);
+    return NULL;
+}
+
+int c_counters_sum_exactly_and_keep_to_limits(void) {
+    pthread_t threads[2];
+    CHECK(cohort_counter_alloc(5, 16, &counter) == 0);
+    for (int i = 0; i < 2; ++i) CHECK(pthread_create(&threads[i], NULL, count, NULL) == 0);
+    for (int i = 0; i < 2; ++i) pthread_join(threads[i], NULL);
+    CHECK(cohort_counter_sum(counter) == 5 + 4 * ITEMS);
+    CHECK(cohort_counter_sum(counter) - cohort_counter_read(counter) < 16 * (int64_t)cohort_possible_cpus());
+    CHECK(cohort_counter_compare(counter, 5 + 4 * ITEMS) == 0 && cohort_counter_compare(counter, 6 + 4 * ITEMS) == -1 && cohort_counter_compare(counter, 4) == 1);
+    cohort_counter_set(counter, 0);
+    CHECK(cohort_counter_limited_add(counter, 10, 10) == 1 && cohort_counter_limited_add(counter, 10, 1) == 0 && cohort_counter_sum(counter) == 10);
+    cohort_counter_free(counter);
+    cohort_counter_free(NULL);
+    CHECK(cohort_counter_alloc(0, -1, &counter) == -EINVAL && strstr(cohort_last_error(), "batch"));
+    CHECK(cohort_counter_alloc(0, 0, NULL) == -EINVAL);
+    return 0;
+}
+
+static cohort_rwsem *sem;
+static int first, second;
+static atomic_int torn;
+static void *read_or_write(void *arg) {
+    for (int i = 0; i < 3000; ++i) {
+        if (arg && i % 8 == 0) {
+            cohort_rwsem_write_lock(sem);
+            ++first, ++second;
+            cohort_rwsem_write_unlock(sem);
+        } else {
+            cohort_rwsem_read_lock(sem);
+            if (first != second) atomic_fetch_add(&torn, 1);
+            cohort_rwsem_read_unlock(sem);
+        }
+    }
+    return NULL;
+}
+
+int c_rwsem_keeps_writers_from_readers(void) {
+    pthread_t threads[4];
+    CHECK(cohort_rwsem_alloc(&sem) == 0);
+    for (int i = 0; i < 4; ++i) CHECK(pthread_create(&threads[i], NULL, read_or_write, i < 2 ? &first : NULL) == 0);
+    for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
+    CHECK(atomic_load(&torn) == 0 && first == 750 && second == 750);
+    CHECK(cohort_rwsem_read_trylock(sem) == 1 && cohort_rwsem_write_trylock(sem) == 0);
+    cohort_rwsem_read_unlock(sem);
+    CHECK(cohort_rwsem_write_trylock(sem) == 1 && cohort_rwsem_read_trylock(sem) == 0);
+    cohort_rwsem_write_unlock(sem);
+    cohort_rwsem_free(sem);
+    cohort_rwsem_free(NULL);
+    CHECK(cohort_rwsem_alloc(NULL) == -EINVAL);
+    return 0;
+}
+
 int c_the_library_is_of_the_header_s_version(void) {
     CHECK(cohort_version_number() == COHORT_VERSION_NUMBER);
     CHECK(!strcmp(cohort_version(), "0.1.0"));

@@ -9,12 +9,14 @@
 #include <utility>
 
 #include <cohort/kapi/c/cohort.h>
+#include <cohort/kapi/detail/c_call.hpp>
 #include <cohort/padata/instance.hpp>
 #include <cohort/padata/job.hpp>
 #include <cohort/padata/multithreaded.hpp>
 #include <cohort/padata/shell.hpp>
 
 using namespace cohort;
+using namespace cohort::kapi;
 
 #ifdef COHORT_PROJECT_VERSION
 static_assert(COHORT_VERSION_NUMBER == COHORT_PROJECT_VERSION, "cohort.h and CMakeLists.txt disagree about the version");
@@ -40,39 +42,6 @@ struct cohort_job final : padata::job {
 };
 
 namespace {
-
-thread_local std::string last_error;
-
-int failed(const error& e) {
-    last_error = e.line();
-    return e.code > 0 ? -e.code : -EINVAL;
-}
-int failed(int code, const char* object, const char* act, const char* reason) { return failed(error{code, object, act, reason}); }
-
-/// Runs the body of an entry point; memory that is not there becomes -ENOMEM, so that no exception reaches C.
-template <class F>
-int guarded(const char* object, const char* act, F body) noexcept {
-    try {
-        return body();
-    } catch (const std::bad_alloc&) {
-        try {
-            return failed(ENOMEM, object, act, "no memory");
-        } catch (...) {
-            return -ENOMEM;
-        }
-    }
-}
-
-/// A caller's structure, as long as its version had it; members it did not know are zero. Null: all zero.
-template <class Options>
-std::optional<Options> read_options(const Options* given) {
-    Options out{};
-    if (!given) return out;
-    if (given->struct_size < sizeof(size_t) || given->struct_size > sizeof(Options)) return std::nullopt;
-    std::memcpy(&out, given, given->struct_size);
-    return out;
-}
-constexpr const char* bad_size = "struct_size is not the size of the structure, or a newer version's";
 
 result<std::optional<cpumask>> read_mask(const char* list) {
     if (!list) return std::nullopt;
@@ -123,7 +92,7 @@ int cohort_version_number(void) { return COHORT_VERSION_NUMBER; }
 const char* cohort_last_error(void) { return last_error.c_str(); }
 
 int cohort_padata_alloc(const cohort_padata_options* options, cohort_padata** out) {
-    return guarded("padata", "alloc", [&] {
+    return entry("padata", "alloc", [&] {
         const auto o = read_options(options);
         if (!o) return failed(EINVAL, "cohort_padata_options", "read", bad_size);
         if (!out) return failed(EINVAL, "padata", "alloc", "no place for the result");
@@ -146,7 +115,7 @@ int cohort_padata_alloc(const cohort_padata_options* options, cohort_padata** ou
 void cohort_padata_free(cohort_padata* p) { delete p; }
 
 int cohort_padata_set_cpumask(cohort_padata* p, int which, const char* list) {
-    return guarded("padata", "set_cpumask", [&] {
+    return entry("padata", "set_cpumask", [&] {
         const auto kind = read_kind(which);
         if (!kind) return failed(kind.error());
         if (!list) return failed(EINVAL, "padata", "set_cpumask", "no list");
@@ -158,23 +127,17 @@ int cohort_padata_set_cpumask(cohort_padata* p, int which, const char* list) {
 }
 
 int cohort_padata_cpumask(cohort_padata* p, int which, char* text, size_t size) {
-    return guarded("padata", "cpumask", [&] {
+    return entry("padata", "cpumask", [&] {
         const auto kind = read_kind(which);
         if (!kind) return failed(kind.error());
-        const std::string list = p->inst->usable_mask(*kind).list();
-        if (text && size) {
-            const size_t n = std::min(list.size(), size - 1);
-            std::memcpy(text, list.data(), n);
-            text[n] = '\0';
-        }
-        return static_cast<int>(list.size());
+        return write_text(p->inst->usable_mask(*kind).list(), text, size);
     });
 }
 
 int cohort_padata_poll(cohort_padata* p) { return p->inst->poll() ? 1 : 0; }
 
 int cohort_shell_alloc(cohort_padata* p, const cohort_shell_options* options, cohort_shell** out) {
-    return guarded("shell", "alloc", [&] {
+    return entry("shell", "alloc", [&] {
         const auto o = read_options(options);
         if (!o) return failed(EINVAL, "cohort_shell_options", "read", bad_size);
         if (!p || !out) return failed(EINVAL, "shell", "alloc", p ? "no place for the result" : "no padata instance");
@@ -198,14 +161,14 @@ int cohort_shell_alloc(cohort_padata* p, const cohort_shell_options* options, co
 void cohort_shell_free(cohort_shell* s) { delete s; }
 
 int cohort_shell_submit(cohort_shell* s, void (*parallel)(void*), void (*serial)(void*, int), void* arg) {
-    return guarded("shell", "submit", [&] {
+    return entry("shell", "submit", [&] {
         if (!parallel || !serial) return failed(EINVAL, "shell", "submit", "a callback is missing");
         return start(s, std::make_unique<simple_job>(parallel, serial, arg), padata::any_cpu);
     });
 }
 
 int cohort_shell_submit_job(cohort_shell* s, const cohort_job_options* options) {
-    return guarded("shell", "submit", [&] {
+    return entry("shell", "submit", [&] {
         const auto o = read_options(options);
         if (!o) return failed(EINVAL, "cohort_job_options", "read", bad_size);
         if (!o->parallel || !o->serial) return failed(EINVAL, "shell", "submit", "a callback is missing");
@@ -220,7 +183,7 @@ void cohort_job_done(cohort_job* job, int info) {
 }
 
 int cohort_shell_drain(cohort_shell* s) {
-    return guarded("shell", "drain", [&] {
+    return entry("shell", "drain", [&] {
         if (auto done = s->shell.drain(); !done) return failed(done.error());
         return 0;
     });
@@ -229,7 +192,7 @@ int cohort_shell_drain(cohort_shell* s) {
 void cohort_shell_cancel(cohort_shell* s) { s->shell.cancel(); }
 
 int cohort_shell_stats_get(cohort_shell* s, cohort_shell_stats* out) {
-    return guarded("shell", "stats", [&] {
+    return entry("shell", "stats", [&] {
         if (!out || out->struct_size < sizeof(size_t) || out->struct_size > sizeof *out) return failed(EINVAL, "cohort_shell_stats", "read", bad_size);
         const auto now = s->shell.stats();
         const cohort_shell_stats all{out->struct_size, now.submitted, now.delivered, now.ran_inline, now.handovers, now.waits, now.failed, now.batches, now.job_ns};
@@ -239,7 +202,7 @@ int cohort_shell_stats_get(cohort_shell* s, cohort_shell_stats* out) {
 }
 
 int cohort_padata_do_multithreaded(cohort_padata* p, const cohort_mt_job* options) {
-    return guarded("padata", "do_multithreaded", [&] {
+    return entry("padata", "do_multithreaded", [&] {
         const auto o = read_options(options);
         if (!o || !options) return failed(EINVAL, "cohort_mt_job", "read", bad_size);
         padata::mt_job job;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cohort's C interface: ordered parallel jobs and multithreaded jobs for programs that do not take C++23 headers.
+/* Cohort's C interface for programs that do not take C++23 headers: ordered parallel jobs, multithreaded jobs, memory, counters and locks per CPU.
  *
  *     cohort_padata *pool;
  *     cohort_shell *stream;
@@ -9,8 +9,15 @@
  *     cohort_shell_drain(stream);
  *     cohort_shell_free(stream), cohort_padata_free(pool);
  *
- * Kernel: padata_alloc, padata_alloc_shell, padata_do_parallel, padata_do_multithreaded (kernel/padata.c, v6.12). The same machinery, with all that
- * it promises, as <cohort/padata/instance.hpp>, shell.hpp and multithreaded.hpp, where costs and corner cases stand.
+ *     cohort_percpu_t hits;
+ *     if (cohort_percpu_alloc(sizeof(uint64_t), 8, 0, &hits)) die(cohort_last_error());
+ *     cohort_percpu_add_u64(hits, 1);                                 // a few nanoseconds, any thread, also in signal handlers
+ *     total = cohort_percpu_sum_u64(hits);
+ *     cohort_percpu_free(hits);
+ *
+ * Kernel: padata_alloc, padata_alloc_shell, padata_do_parallel, padata_do_multithreaded (kernel/padata.c, v6.12), alloc_percpu, this_cpu_add (mm/percpu.c),
+ * percpu_counter, percpu_rw_semaphore. The same machinery, with all that it promises, as the headers of cohort/padata and cohort/percpu, where costs and
+ * corner cases stand.
  *
  * Conventions: functions that can fail return 0 or a negative errno, and leave a sentence for cohort_last_error(). Option structures begin with
  * struct_size = sizeof the structure, so that later versions may add members; members left zero have their defaults; NULL options are all
@@ -140,6 +147,79 @@ struct cohort_mt_job {
 /* Kernel: padata_do_multithreaded. Returns when no thread works on the job any more. Errors: what run() returned first, negative; -EOVERFLOW
  * (start + size), -EINVAL (no run, max_threads < 0). */
 COHORT_API int cohort_padata_do_multithreaded(cohort_padata *p, const struct cohort_mt_job *job);
+
+/* --- percpu: memory with a copy for each CPU ---------------------------------------------------------------------------------------------- */
+
+/* The name of an object, not an address. 0 is none. */
+typedef uint64_t cohort_percpu_t;
+
+enum cohort_percpu_flags {
+    COHORT_PERCPU_NOWARN = 1,        /* a refusal is not told on stderr (the first 10 of a program are) */
+    COHORT_PERCPU_NORETRY = 4,       /* no new chunk: what is there has to do */
+    COHORT_PERCPU_POPULATE_NOW = 16  /* every copy has its page when the call returns */
+};
+
+/* CPUs that this machine can have: 1 .. 8192. Their numbers are below it. */
+COHORT_API unsigned cohort_possible_cpus(void);
+/* size: 1 .. 32768 bytes; align: a power of two, 1 .. 4096; flags: enum cohort_percpu_flags, or-ed. Zero on every CPU.
+ * Errors: -EINVAL (size, align or flags), -ENOMEM. Kernel: __alloc_percpu_gfp. Cost: 5 to 10 ns as a rule. */
+COHORT_API int cohort_percpu_alloc(size_t size, size_t align, unsigned flags, cohort_percpu_t *out);
+/* From populated pages only; also for signal handlers, whatever they interrupted. Leaves no sentence. Errors: as above; -EAGAIN where a handler interrupted
+ * the allocator itself. */
+COHORT_API int cohort_percpu_alloc_atomic(size_t size, size_t align, unsigned flags, cohort_percpu_t *out);
+/* 0 is nothing. Also for signal handlers; leaves no sentence. Errors: -EINVAL (no live object; nothing changed). */
+COHORT_API int cohort_percpu_free(cohort_percpu_t object);
+
+/* Adds to this CPU's copy, as one step for this CPU; `object` may be a sum of an object and an offset in it. The member is aligned to its size. Wraps. Any thread, also in
+ * signal handlers. Kernel: this_cpu_add. */
+COHORT_API void cohort_percpu_add_long(cohort_percpu_t object, long amount);
+COHORT_API void cohort_percpu_add_u64(cohort_percpu_t object, uint64_t amount);
+COHORT_API void cohort_percpu_add_u32(cohort_percpu_t object, uint32_t amount);
+/* Over all CPUs; exact when nobody adds meanwhile. */
+COHORT_API long cohort_percpu_sum_long(cohort_percpu_t object);
+COHORT_API uint64_t cohort_percpu_sum_u64(cohort_percpu_t object);
+/* A CPU's copy; NULL: there is no such CPU. Others may be changing it. Kernel: per_cpu_ptr, this_cpu_ptr. */
+COHORT_API void *cohort_percpu_ptr(cohort_percpu_t object, unsigned cpu);
+/* That of the CPU the thread was on. */
+COHORT_API void *cohort_percpu_this_ptr(cohort_percpu_t object);
+/* The allocator's statistics as JSON (schema_version 1). Returns the length, which may be size or more: then the text was cut. Errors: -ENOMEM. */
+COHORT_API int cohort_percpu_stats_json(char *text, size_t size);
+
+/* --- counters that many CPUs add to and few read ------------------------------------------------------------------------------------------- */
+
+typedef struct cohort_counter cohort_counter;
+
+/* batch: what a CPU may keep to itself, 1 or more; 0: max(32, twice the CPUs online). Errors: -EINVAL (batch), -ENOMEM. Kernel: percpu_counter_init. */
+COHORT_API int cohort_counter_alloc(int64_t value, int64_t batch, cohort_counter **out);
+/* NULL is allowed. */
+COHORT_API void cohort_counter_free(cohort_counter *c);
+/* Any thread, also in signal handlers. */
+COHORT_API void cohort_counter_add(cohort_counter *c, int64_t amount);
+/* A load; off by less than batch for each CPU. */
+COHORT_API int64_t cohort_counter_read(const cohort_counter *c);
+/* Exact when nobody adds meanwhile. */
+COHORT_API int64_t cohort_counter_sum(const cohort_counter *c);
+/* -1, 0, 1: it is less than, equal to, more than value. */
+COHORT_API int cohort_counter_compare(const cohort_counter *c, int64_t value);
+/* 1: added. 0: the value would be above the limit (amount > 0), or below it (amount < 0); nothing changed. */
+COHORT_API int cohort_counter_limited_add(cohort_counter *c, int64_t limit, int64_t amount);
+COHORT_API void cohort_counter_set(cohort_counter *c, int64_t value);
+
+/* --- a lock for many readers and few writers ------------------------------------------------------------------------------------------------ */
+
+typedef struct cohort_rwsem cohort_rwsem;
+
+/* Errors: -ENOMEM. Kernel: percpu_init_rwsem. */
+COHORT_API int cohort_rwsem_alloc(cohort_rwsem **out);
+/* Nobody holds it. NULL is allowed. */
+COHORT_API void cohort_rwsem_free(cohort_rwsem *s);
+/* Not recursive. A hold may end in another thread than it began in. Of these only the read_trylock and read_unlock are for signal handlers. */
+COHORT_API void cohort_rwsem_read_lock(cohort_rwsem *s);
+COHORT_API int cohort_rwsem_read_trylock(cohort_rwsem *s); /* 1: locked; 0: a writer holds it or waits */
+COHORT_API void cohort_rwsem_read_unlock(cohort_rwsem *s);
+COHORT_API void cohort_rwsem_write_lock(cohort_rwsem *s);
+COHORT_API int cohort_rwsem_write_trylock(cohort_rwsem *s); /* 1: locked; 0: somebody holds it or waits */
+COHORT_API void cohort_rwsem_write_unlock(cohort_rwsem *s);
 
 #ifdef __cplusplus
 }
