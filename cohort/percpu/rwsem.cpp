@@ -26,8 +26,8 @@ bool by_atomics() noexcept { return detail::current_mode() == detail::mode::atom
 
 /// On the stack of the thread that waits; gone as soon as it is granted.
 struct rwsem::waiter {
-    enum : std::uint32_t { waiting, asleep, granted };
-    std::atomic<std::uint32_t> state{waiting};  // [atomic: asleep by the waiter, granted by unlock()]
+    enum : std::uint32_t { awake, asleep, granted };
+    std::atomic<std::uint32_t> state{awake};  // [atomic: asleep by the waiter, granted by unlock()]
     const bool writes;
     waiter* next = nullptr;                     // [guarded: queue_lock_]
 
@@ -37,7 +37,7 @@ struct rwsem::waiter {
             if (state.load(std::memory_order_acquire) == granted) return;
             sys::cpu_relax();
         }
-        std::uint32_t w = waiting;
+        std::uint32_t w = awake;
         if (!state.compare_exchange_strong(w, asleep, std::memory_order_acquire)) return;
         while (state.load(std::memory_order_acquire) == asleep) sys::futex_wait(state, asleep);
     }

@@ -89,7 +89,8 @@ private:
     shard* lock_some(bool atomic) noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
     void unlock(shard& s) noexcept COHORT_RELEASE(s.lock);
     void finish_deferred(shard& s) noexcept COHORT_REQUIRES(s.lock);
-    attempt from_maps(const wish& how) noexcept;
+    // Which shard is locked is known at run time only: the analysis does not follow the two.
+    attempt from_maps(const wish& how) noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
     std::uintptr_t place(shard& s, const wish& how) noexcept COHORT_REQUIRES(s.lock);
     std::uintptr_t place_reserved(shard& s, const wish& how) noexcept COHORT_REQUIRES(s.lock);
     void to_maps(std::span<const std::uintptr_t> values) noexcept;
@@ -99,7 +100,7 @@ private:
     void defer(shard& s, chunk& c, std::uintptr_t value) noexcept;
     void end_charges(chunk& c) noexcept;
     int free_direct(chunk& c, std::uintptr_t value) noexcept;
-    attempt refill(int cls, const wish& how) noexcept;
+    attempt refill(int cls, const wish& how) noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
     std::uintptr_t make_block(unsigned cpu) noexcept;
     void empty_magazines(bool all) noexcept COHORT_REQUIRES(growth_);
     void empty_block(unsigned cpu) noexcept COHORT_REQUIRES(growth_);
@@ -110,8 +111,9 @@ private:
     void bind_to_nodes(chunk& c) noexcept;
     refusal populate_all(std::uintptr_t value, int bits) noexcept;
     void depopulate(shard& s, detail::depopulation d) noexcept COHORT_REQUIRES(growth_);
-    void balance_index(shard& s, layout kind, bool may_make_chunks, bool everything) noexcept COHORT_REQUIRES(growth_);
-    void populate_reserve(shard& s, layout kind) noexcept COHORT_REQUIRES(growth_);
+    // They name the index before they lock it.
+    void balance_index(shard& s, layout kind, bool may_make_chunks, bool everything) noexcept COHORT_REQUIRES(growth_) COHORT_NO_THREAD_SAFETY_ANALYSIS;
+    void populate_reserve(shard& s, layout kind) noexcept COHORT_REQUIRES(growth_) COHORT_NO_THREAD_SAFETY_ANALYSIS;
     unsigned number_of(const shard& s) const { return static_cast<unsigned>(&s - shards_.data()); }
 
     bool record_payer(std::uintptr_t value, account::group who) noexcept;

@@ -94,7 +94,8 @@ space::arena* space::grow() {
         arena* a = nullptr;
         try {
             a = add_arena(at, next_chunks_);
-        } catch (const std::bad_alloc&) {  // as if no address were left
+        } catch (const std::bad_alloc&) {
+            a = nullptr;  // as if no address were left
         }
         if (!a) {
             memory_.release(at, bytes);
