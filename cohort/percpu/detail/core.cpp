@@ -8,7 +8,6 @@
 
 #include <cohort/account/charged.hpp>
 #include <cohort/percpu/detail/trace_points.hpp>
-#include <cohort/sys/biased_lock.hpp>
 #include <cohort/sys/say.hpp>
 #include <cohort/sys/usdt.hpp>
 
@@ -120,10 +119,9 @@ allocator::core::shard* allocator::core::lock_some(bool atomic) noexcept {
 
 void allocator::core::unlock(shard& s) noexcept {
     s.lock.unlock();
-    // Handlers that could not wait for the lock have left their frees. The light side of [fence: defer]: who left one sees the lock free, or it is seen here.
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    if (!sys::has_asymmetric_fence()) std::atomic_thread_fence(std::memory_order_seq_cst);
-    while (s.deferred.load(std::memory_order_relaxed) && s.lock.try_lock()) {
+    // Handlers that could not wait for the lock have left their frees: who left one finds the lock free in defer(), or it is seen here. seq_cst, all four:
+    // the unlocking and this load, the store and the try_lock() there.
+    while (s.deferred.load(std::memory_order_seq_cst) && s.lock.try_lock()) {
         finish_deferred(s);
         s.lock.unlock();
     }
@@ -301,15 +299,12 @@ void allocator::core::defer(shard& s, chunk& c, std::uintptr_t value) noexcept {
     // release: what was written to the object. Pairs with [acquire: finish_deferred]. From here on object and chunk may be gone.
     auto& tag = tag_of(value);
     tag.store(static_cast<std::uint8_t>(detail::tag_deferred | (tag.load(std::memory_order_relaxed) & 0x1f)), std::memory_order_release);
-    s.deferred.store(true, std::memory_order_release);
-    // The heavy side of [fence: unlock].
-    if (sys::has_asymmetric_fence()) sys::barrier_on_all_threads();
-    else std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (s.lock.try_lock()) unlock(s);
+    s.deferred.store(true, std::memory_order_seq_cst);
+    if (s.lock.try_lock()) unlock(s);  // its holder may have looked before; pairs with unlock()
 }
 
 void allocator::core::finish_deferred(shard& s) noexcept {
-    // acquire: pairs with [release: defer].
+    // acquire: pairs with the store in defer().
     if (!s.deferred.exchange(false, std::memory_order_acquire)) return;
     for (auto& index : s.index) {
         index.for_each_chunk([&](chunk_node& node) {

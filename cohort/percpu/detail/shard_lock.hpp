@@ -34,8 +34,8 @@ public:
         return false;
     }
     void unlock() noexcept COHORT_RELEASE() {
-        // release: pairs with [acquire: take].
-        holder_.store(nullptr, std::memory_order_release);
+        // release: pairs with [acquire: take]; seq_cst for core::unlock(), which looks for deferred frees after it.
+        holder_.store(nullptr, std::memory_order_seq_cst);
         count(-step_);
     }
     /// False: the calling thread is between the begin of a lock() and the end of an unlock(), of whichever counted lock.
@@ -46,8 +46,7 @@ public:
 private:
     bool take() noexcept {
         const char* nobody = nullptr;
-        return holder_.load(std::memory_order_relaxed) == nullptr &&
-               holder_.compare_exchange_strong(nobody, &me_, std::memory_order_acquire, std::memory_order_relaxed);
+        return holder_.load(std::memory_order_seq_cst) == nullptr && holder_.compare_exchange_strong(nobody, &me_, std::memory_order_seq_cst);
     }
     /// The count covers the time of holding: a handler in between sees it as held.
     static void count(int n) noexcept {
