@@ -5,6 +5,7 @@
 #include <new>
 
 #include <cohort/percpu/detail/core.hpp>
+#include <cohort/percpu/stat_export.hpp>
 #include <cohort/percpu/stats.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/paths.hpp>
@@ -45,8 +46,20 @@ void after_fork() COHORT_NO_THREAD_SAFETY_ANALYSIS {
 void enlist(allocator::core* c) {
     static const int asked = sys::at_fork(before_fork, after_fork, after_fork);
     COHORT_CHECK(asked == 0, "no memory for fork handlers");
-    const lock_guard hold(live.lock);
-    live.cores.push_back(c);
+    {
+        const lock_guard hold(live.lock);
+        live.cores.push_back(c);
+    }
+    static const bool told = [] {
+        const auto wanted = sys::real().getenv("COHORT_PERCPU_STAT");
+        if (!wanted || *wanted != "1") return false;
+        const auto r = export_stats();
+        if (r) return true;
+        const std::string line = "percpu: " + r.error().line() + "\n";
+        sys::say(line.data(), static_cast<int>(line.size()));
+        return false;
+    }();
+    (void)told;
 }
 void delist(allocator::core* c) {
     const lock_guard hold(live.lock);
@@ -151,6 +164,13 @@ allocator_stats allocator::stats() const {
 const std::string& allocator::name() const { return core_->options.name; }
 std::size_t allocator::reserved_bytes() const { return core_->options.reserved_bytes; }
 by allocator::index() const { return core_->options.index; }
+
+std::vector<allocator_stats> all_stats() {
+    std::vector<allocator_stats> out;
+    const lock_guard hold(live.lock);
+    for (auto* c : live.cores) c->fill(out.emplace_back());
+    return out;
+}
 
 allocator& default_allocator(by index) {
     // Never destroyed: objects of static duration may be freed after any of ours would be.

@@ -51,4 +51,7 @@ struct allocator_stats {
     bool operator==(const allocator_stats&) const = default;
 };
 
+/// Of every allocator of the program, in the order in which they were made.
+std::vector<allocator_stats> all_stats();
+
 }  // namespace cohort::percpu

@@ -9,5 +9,8 @@ int main(int argc, char** argv) {
     add_pipe(all);
     add_doctor(all);
     add_topology(all);
+    add_percpu_bench(all);
+    add_percpu_stat(all);
+    add_percpu_demo(all);
     return all.main(argc, argv);
 }

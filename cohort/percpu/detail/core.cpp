@@ -134,11 +134,13 @@ std::uintptr_t allocator::core::place(shard& s, const wish& how) noexcept {
     if (!p) return 0;
     chunk& c = chunk::of(*p->chunk);
     // Populating is a promise to keep pages, no more: they come at the first touch, or by populate_all().
-    if (!how.atomic && !c.areas.is_populated(p->at, how.bits)) index.set_populated(c, detail::area_map::blocks_of(p->at, how.bits));
+    const bool promised = !how.atomic && !c.areas.is_populated(p->at, how.bits);
+    if (promised) index.set_populated(c, detail::area_map::blocks_of(p->at, how.bits));
     if (index.wants_balance()) balance_due_.store(true, std::memory_order_relaxed);
     const std::uintptr_t value = c.handle_at(p->at);
     tag_of(value).store(how.tag, std::memory_order_relaxed);
     trace::area(value, static_cast<unsigned>(p->at), static_cast<unsigned>(how.bits), c.shard);
+    if (promised) trace::populate(value, how.bits * detail::min_alloc_bytes, 0);
     return value;
 }
 
@@ -238,6 +240,7 @@ int allocator::core::free_direct(chunk& c, std::uintptr_t value) noexcept {
     const int bit = chunk::bit_of(value), bits = c.node_of(bit).map->size_at(bit);
     unlock(s);
     detail::clear_copies(options.index, c.kind_of, value, static_cast<std::size_t>(bits) * detail::min_alloc_bytes);
+    trace::clear(value, bits * detail::min_alloc_bytes, detail::present_count(options.index));
     uncharge(c, value, bits);
     to_maps(std::span(&value, 1));
     return 0;

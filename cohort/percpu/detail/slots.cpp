@@ -2,6 +2,7 @@
 #include <cohort/percpu/detail/slots.hpp>
 
 #include <cohort/base/check.hpp>
+#include <cohort/percpu/detail/trace_points.hpp>
 
 namespace cohort::percpu::detail {
 
@@ -78,6 +79,7 @@ void chunk_index::count_alloc(int bits) {
 
 std::optional<placement> chunk_index::alloc(int bits, int align, bool populated_only) {
     const std::uint32_t searched = (std::uint32_t{2} << free_slot) - 1;
+    trace::search(bits, slot_of_bytes(bits * min_alloc_bytes), used_ & searched);
     // Chunks that miss move to slot 0 only, which is not among these.
     for (std::uint32_t left = used_ & searched & (~std::uint32_t{0} << slot_of_bytes(bits * min_alloc_bytes)); left != 0; left &= left - 1) {
         if (auto found = alloc_from(std::countr_zero(left), bits, align, populated_only)) return found;
@@ -95,6 +97,7 @@ std::optional<placement> chunk_index::alloc_from(int slot, int bits, int align, 
         area_map& map = *chunk->map;
         ++figures_.nr_tried;
         const std::optional<int> at = map.may_fit(bits, align) ? map.find_fit(bits, align, populated_only) : std::nullopt;
+        trace::fit(slot, bits, map.contig_hint(), at.value_or(-1));
         if (at) {
             if (chunk->isolated) reintegrate(*chunk);
             change(*chunk, [&] { map.alloc_area(bits, *at); });
