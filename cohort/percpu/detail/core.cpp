@@ -194,7 +194,7 @@ attempt allocator::core::refill(int cls, const wish& how) noexcept {
     std::array<std::uintptr_t, 64> batch;
     std::size_t n = 0;
     if (shard* s = lock_some(false)) {
-        while (n < std::min<std::size_t>(detail::class_batch(cls), batch.size()) && (batch[n] = place(*s, one)) != 0) ++n;
+        while (n < std::min<std::size_t>(detail::class_refill(cls), batch.size()) && (batch[n] = place(*s, one)) != 0) ++n;
         unlock(*s);
     }
     if (n == 0) {
