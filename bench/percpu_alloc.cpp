@@ -89,29 +89,54 @@ std::array<std::uint16_t, 256> mixed_sizes() {
 }
 const auto sizes = mixed_sizes();
 
+/// 64 bytes, as the compiler cannot know.
+std::size_t size_of_64() {
+    std::size_t size = 64;
+    asm volatile("" : "+r"(size));
+    return size;
+}
+struct same_size {
+    std::size_t operator()(std::uint32_t) const { return size_of_64(); }
+};
+struct any_size {
+    std::size_t operator()(std::uint32_t i) const { return sizes[i % sizes.size()]; }
+};
+
+template <class Size>
 void dynamic_own(std::uint32_t n) {
     auto& a = percpu::default_allocator();
     for (std::uint32_t i = 0; i < n; ++i) {
-        const auto p = a.alloc(sizes[i % sizes.size()]);
+        const auto p = a.alloc(Size()(i));
         if (!p) no_memory();
         asm volatile("" : : "r"(*p) : "memory");
         if (a.free(*p) != 0) no_memory();
     }
 }
-template <class Malloc, class Free>
+template <class Size, class Malloc, class Free>
 void dynamic_other(std::uint32_t n, Malloc make, Free drop) {
     for (std::uint32_t i = 0; i < n; ++i) {
-        void* p = make(sizes[i % sizes.size()]);
+        void* p = make(Size()(i));
         if (!p) no_memory();
         escape(p);
         drop(p);
     }
 }
 
+/// What is freed is cleared on every CPU, so mixed sizes cost as much as their bytes; and a branch that is guessed wrong.
+template <class Size>
+void run_dynamic(const settings& s, const std::string& bench, bool mi) {
+    std::vector<variant> all{{"cohort, alloc and free", "ours", "", dynamic_own<Size>},
+                             {"glibc malloc, free", "peer", "glibc malloc", [](std::uint32_t n) { dynamic_other<Size>(n, std::malloc, std::free); }},
+                             {"glibc calloc, free", "shown", "glibc calloc",
+                              [](std::uint32_t n) { dynamic_other<Size>(n, [](std::size_t size) { return std::calloc(1, size); }, std::free); }}};
+    if (mi) all.push_back({"mimalloc", "shown", "mimalloc", [](std::uint32_t n) { dynamic_other<Size>(n, mimalloc.malloc, mimalloc.free); }});
+    measure_loops(s, bench, "ns", 1e9, 0.06, std::move(all));
+}
+
 }  // namespace
 
 void run_percpu_alloc(const settings& s) {
-    if (std::string("percpu/alloc_free/64B/1t percpu/alloc_free/64B/2t percpu/alloc_free/dynamic").find(s.only) == std::string::npos) return;
+    if (std::string("percpu/alloc_free/64B/1t percpu/alloc_free/64B/2t percpu/alloc_free/dynamic percpu/alloc_free/dynamic_mixed").find(s.only) == std::string::npos) return;
     const auto both = std::make_shared<team>(s);
     // Both CPUs are present in each of these benches: a free looks at both copies.
     both->run([](int) { typed_and_used(100); });
@@ -137,12 +162,8 @@ void run_percpu_alloc(const settings& s) {
         if (mi) all.push_back({"mimalloc", "shown", "mimalloc", on(mi_loop)});
         measure_loops(s, "percpu/alloc_free/64B/" + std::to_string(threads) + "t", "ns", 1e9, 0.06, std::move(all));
     }
-    std::vector<variant> all{{"cohort, alloc and free", "ours", "", dynamic_own},
-                             {"glibc malloc, free", "peer", "glibc malloc", [](std::uint32_t n) { dynamic_other(n, std::malloc, std::free); }},
-                             {"glibc calloc, free", "shown", "glibc calloc",
-                              [](std::uint32_t n) { dynamic_other(n, [](std::size_t size) { return std::calloc(1, size); }, std::free); }}};
-    if (mi) all.push_back({"mimalloc", "shown", "mimalloc", [](std::uint32_t n) { dynamic_other(n, mimalloc.malloc, mimalloc.free); }});
-    measure_loops(s, "percpu/alloc_free/dynamic", "ns", 1e9, 0.06, std::move(all));
+    run_dynamic<same_size>(s, "percpu/alloc_free/dynamic", mi);
+    run_dynamic<any_size>(s, "percpu/alloc_free/dynamic_mixed", mi);
 }
 
 }  // namespace cohort::bench

@@ -54,7 +54,7 @@ void rest(percpu::allocator& a) {
 const std::vector<std::uint16_t> cgroup_objects = {2112, 320, 320, 64, 64, 8, 8};
 
 struct held {
-    double resident = 0, populated = 0;  // share of what was there before
+    double units = 0, all = 0;  // share of what was there before: pages of units, which is what the kernel counts; and those of the metadata, too
 };
 
 enum class pick { random, every_11th };
@@ -85,7 +85,7 @@ held survivors(unsigned groups, pick who, std::uint64_t seed, Sizes sizes) {
     const auto after = a->stats();
     for (const std::uintptr_t v : kept) a->free(v);
     const auto share = [](auto x, auto y) { return static_cast<double>(x) / static_cast<double>(y); };
-    return {share(after.resident_bytes, before.resident_bytes), share(after.populated_bytes, before.populated_bytes)};
+    return {share(after.unit_resident_bytes, before.unit_resident_bytes), share(after.resident_bytes, before.resident_bytes)};
 }
 
 void run_survivors(const settings& s) {
@@ -100,19 +100,21 @@ void run_survivors(const settings& s) {
     };
     const auto run = [&](const variant& v, unsigned n, auto once) {
         figures resident{bench, "share", n, {}, {}};
-        std::vector<double> populated;
+        std::vector<double> with_metadata;
         for (int i = 0; i < rounds; ++i) {
             const held h = once(static_cast<std::uint64_t>(i) + 1);
-            resident.values.push_back(h.resident);
+            resident.values.push_back(h.units);
             resident.cpu.push_back(0);
-            populated.push_back(h.populated);
+            with_metadata.push_back(h.all);
         }
-        print_line(s, v, resident, populated);
+        print_line(s, v, resident, with_metadata);
     };
-    const std::string also = "of populated pages";
+    const std::string also = "with metadata";
     run({"cohort, 10 of 11 groups at random", "ours", "", {}, {}, also}, groups, [&](auto seed) { return survivors(groups, pick::random, seed, cgroup); });
     run({"cohort, each 11th group stays", "shown", "cohort, each 11th group stays", {}, {}, also}, groups,
         [&](auto seed) { return survivors(groups, pick::every_11th, seed, cgroup); });
+    const auto large = [one = std::vector<std::uint16_t>(1, 8192)](auto&) { return std::span<const std::uint16_t>(one); };
+    run({"cohort, groups of 8,192 B at random", "shown", "cohort, groups of 8,192 B", {}, {}, also}, groups, [&](auto seed) { return survivors(groups / 4, pick::random, seed, large); });
     run({"cohort, objects of 4 .. 2048 B at random", "shown", "cohort, objects of 4 .. 2048 B", {}, {}, also}, groups * 3,
         [&](auto seed) { return survivors(groups * 3, pick::random, seed, single); });
     // 135,552 kB of 481,408 kB, /proc/meminfo's Percpu. Gushchin, "percpu: partial chunk depopulation", April 2021.

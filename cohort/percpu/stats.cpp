@@ -73,6 +73,7 @@ std::vector<field> own_fields(const allocator_stats& s) {
             {"cached", s.cached},
             {"live_bytes", n(s.live_bytes)},
             {"populated_bytes", n(s.populated_bytes)},
+            {"unit_resident_bytes", n(s.unit_resident_bytes)},
             {"resident_bytes", n(s.resident_bytes)},
             {"failures", n(s.failures)}};
 }
@@ -147,9 +148,10 @@ void allocator::core::fill(allocator_stats& out) {
         unlock(s);
     }
     for (const std::uintptr_t at : addresses) {  // growth_ keeps chunks from going
-        out.resident_bytes += memory_.resident(reinterpret_cast<void*>(at + detail::units_at), detail::space::units_bytes()).value_or(0) +
-                              memory_.resident(reinterpret_cast<void*>(at), detail::page_up(detail::metadata_bytes)).value_or(0);
+        out.unit_resident_bytes += memory_.resident(reinterpret_cast<void*>(at + detail::units_at), detail::space::units_bytes()).value_or(0);
+        out.resident_bytes += memory_.resident(reinterpret_cast<void*>(at), detail::page_up(detail::metadata_bytes)).value_or(0);
     }
+    out.resident_bytes += out.unit_resident_bytes;
     growth_.unlock();
     // An object from a magazine was one area that the maps gave once: what was taken counts, and what only moved does not.
     const auto moved_in = static_cast<std::int64_t>(refilled_.load(std::memory_order_relaxed)), moved_out = static_cast<std::int64_t>(flushed_.load(std::memory_order_relaxed));

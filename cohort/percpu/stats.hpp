@@ -40,7 +40,8 @@ struct allocator_stats {
     std::int64_t cached = 0;                 ///< objects in magazines
     std::uint64_t live_bytes = 0;            ///< of live objects, in one unit
     std::uint64_t populated_bytes = 0;       ///< of populated blocks, in one unit
-    std::uint64_t resident_bytes = 0;        ///< in memory, over all units and the metadata
+    std::uint64_t unit_resident_bytes = 0;   ///< of all units, in memory: what the kernel counts as Percpu in /proc/meminfo
+    std::uint64_t resident_bytes = 0;        ///< the same and the metadata
     std::uint64_t failures = 0;
     std::vector<chunk_stats> chunks;
 
