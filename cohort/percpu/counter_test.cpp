@@ -160,6 +160,41 @@ TEST_F(counter_test, a_cpu_that_goes_offline_is_folded_and_may_come_back) {
     c.fold(possible_cpus());  // never was present: nothing there
 }
 
+TEST_F(counter_test, compare_knows_how_far_folded_cpus_may_be_off) {
+    counter c(units, 0, 32);
+    std::int64_t n = 0;
+    for_each_present_cpu(units, [&](unsigned cpu, std::int64_t& u) {
+        u = 31;
+        c.fold(cpu);
+        u = -31;  // came back and subtracted
+        ++n;
+    });
+    EXPECT_EQ(c.read(), 31 * n);
+    EXPECT_EQ(c.sum(), -31 * n);
+    EXPECT_EQ(c.compare(-30 * n), -1);
+    EXPECT_EQ(c.compare(-31 * n), 0);
+}
+
+TEST_F(counter_test, a_sum_misses_nothing_that_is_being_folded) {
+    counter c(units, 0, 64);
+    std::atomic<std::int64_t> done{0}, missed{0};
+    std::atomic<bool> stop{false};
+    std::jthread adder([&] {
+        for (std::int64_t i = 1; !stop; ++i) {
+            c.inc();
+            done.store(i, std::memory_order_release);
+        }
+    });
+    for (int i = 0; i < scaled(300'000); ++i) {
+        const std::int64_t before = done.load(std::memory_order_acquire);
+        if (c.sum() < before) ++missed;
+    }
+    stop = true;
+    adder.join();
+    EXPECT_EQ(missed, 0);
+    EXPECT_EQ(c.sum(), done);
+}
+
 TEST_F(counter_test, many_at_once_share_one_allocation) {
     auto set = counter_set::create(100, 7, 64);
     ASSERT_TRUE(set) << set.error().line();

@@ -163,6 +163,8 @@ TEST_F(ref_test, stays_atomic_over_a_revival_when_told_so) {
     r.switch_to_atomic_sync();
     r.kill();
     EXPECT_EQ(released, 3);
+    r.reinit();
+    EXPECT_FALSE(r.is_percpu()) << "told so before it was killed";
 }
 
 TEST_F(ref_test, born_dead_is_revived_by_reinit) {
@@ -196,7 +198,7 @@ TEST_F(ref_test, misuse_ends_the_program) {
     EXPECT_DEATH(r.reinit(), "not dying");
     EXPECT_DEATH({ fixed.kill(); fixed.reinit(); }, "without allow_reinit");
     EXPECT_DEATH(fixed.switch_to_percpu(), "without allow_reinit");
-    EXPECT_DEATH({ r.get(); r.put_many(2); r.kill(); }, "more puts than gets");
+    EXPECT_DEATH({ r.get(); r.put_many(2); r.kill(); }, "found as it became atomic");
     EXPECT_DEATH({ r.kill(); r.put(); }, "more puts than gets");
     EXPECT_DEATH({ r.kill(); r.get(); }, "count is 0");
     EXPECT_DEATH({ r.switch_to_atomic(); r.put(); r.switch_to_percpu(); }, "becomes percpu");
@@ -275,6 +277,31 @@ TEST_F(ref_test, keeps_its_count_while_modes_change) {
     EXPECT_EQ(released, 0);
     r.put();
     EXPECT_EQ(released, 1);
+}
+
+/// One thread uses it on a CPU of its own, as fast as it can; each switch must meet it between its look at the flag and its count sooner or later.
+TEST_F(ref_test, a_switch_misses_nothing_that_is_under_way) {
+    const cpumask all = sys::thread_affinity().value();
+    ref r(units, count_release, ref_flags::allow_reinit);
+    std::atomic<bool> stop{false};
+    std::jthread user([&] {
+        EXPECT_TRUE(sys::pin_thread(cpumask{all.last()}));
+        while (!stop.load(std::memory_order_relaxed)) {
+            r.get();
+            r.put();
+        }
+    });
+    EXPECT_TRUE(sys::pin_thread(cpumask{all.first()}));
+    for (int i = 0; i < scaled(20'000); ++i) {
+        r.switch_to_atomic();
+        r.switch_to_percpu();
+        for (int pause = i % 64; pause > 0; --pause) sys::cpu_relax();  // the user is fast meanwhile
+    }
+    stop = true;
+    user.join();
+    EXPECT_TRUE(sys::pin_thread(all));
+    r.kill();
+    EXPECT_EQ(released, 1) << "a count was lost in a unit";
 }
 
 constinit ref* interrupted = nullptr;

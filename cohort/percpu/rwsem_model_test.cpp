@@ -36,9 +36,12 @@ enum class fault {
     leaves_without_a_look_at_drain,
     leaves_with_a_look_at_drain_before_it_counts,
     writer_sleeps_without_a_last_look,
+    woken_writer_does_not_look_again,
     hand_over_without_counting,
     hand_over_opens_before_a_writer,
     unlock_forgets_the_queue,
+    failed_try_forgets_the_queue,
+    allows_without_a_second_look,
     enqueues_at_an_open_lock,
     failed_attempt_stays_counted,
 };
@@ -62,8 +65,8 @@ public:
         m_.knows(threads_.back());
         return threads_.back();
     }
-    void start_idle_with_flags_up() {
-        for (model_unit& u : m_.units) u.fast = true;
+    void starts_idle(bool flags_up) {
+        for (model_unit& u : m_.units) u.fast = flags_up;
     }
 
     // ---- readers
@@ -136,7 +139,8 @@ public:
             return false;
         }
         if (!all_left()) {
-            release_block(t);
+            if (fault_ == fault::failed_try_forgets_the_queue) block_.store(open);
+            else release_block(t);
             exit();
             return false;
         }
@@ -187,7 +191,7 @@ public:
             m_.restart_sequences();
             if (fault_ != fault::writer_sleeps_without_a_last_look && all_left()) break;
             interleave::run::wait_until([this] { return drain_.peek() == 0; });
-        } while (!all_left());
+        } while (fault_ != fault::woken_writer_does_not_look_again && !all_left());
         drain_.store(0);
     }
     void release_block(thread& t) {
@@ -287,7 +291,7 @@ public:
     void allow_here(thread& t) {
         if (word_.load() != idle) return;
         const std::lock_guard hold(flags_);  // tried only; here it waits, which is a longer way to the same
-        if (word_.load() == idle) m_.units[static_cast<std::size_t>(t.cpu)].fast = true;
+        if (fault_ == fault::allows_without_a_second_look || word_.load() == idle) m_.units[static_cast<std::size_t>(t.cpu)].fast = true;
     }
     void grace_period() {
         const int covers = version_;
@@ -311,11 +315,11 @@ private:
 using scenario = std::function<void(interleave::run&, fault)>;
 using act = std::function<void(world&, thread&)>;
 
-/// A thread for each act, on alternating CPUs, readers fast at first.
-scenario of(std::vector<act> acts) {
-    return [acts](interleave::run& x, fault f) {
+/// A thread for each act, on alternating CPUs; readers fast at first, or on CPUs that have just appeared.
+scenario of(std::vector<act> acts, bool flags_up = true) {
+    return [acts, flags_up](interleave::run& x, fault f) {
         auto w = std::make_shared<world>(x, f);
-        w->start_idle_with_flags_up();
+        w->starts_idle(flags_up);
         int cpu = 0;
         for (const act& a : acts) x.thread([w, a, &t = w->new_thread(cpu++ % 2)] { a(*w, t); });
     };
@@ -331,6 +335,8 @@ const act writes_settles_and_reads = [](world& w, thread& t) { w.write(t), w.set
 
 const scenario one_of_each = of({reads_twice, writes});
 const scenario two_readers = of({reads, reads_twice, writes});
+const scenario appearing = of({reads_twice, writes}, false);
+const scenario three_reads = of({reads_twice, writes_twice, reads});
 const scenario two_writers = of({reads, writes, writes});
 const scenario a_try = of({reads, tries, writes});
 const scenario settling = of({reads_twice, writes_and_settles, writes});
@@ -357,6 +363,7 @@ struct rwsem_model : ::testing::Test {
 };
 
 TEST_F(rwsem_model, a_reader_and_a_writer) { expect_clean(one_of_each, 4); }
+TEST_F(rwsem_model, a_reader_on_cpus_that_appear) { expect_clean(appearing, 3); }
 TEST_F(rwsem_model, two_readers_and_a_writer) { expect_clean(two_readers, 2); }
 TEST_F(rwsem_model, two_writers_and_a_reader) { expect_clean(two_writers, 2); }
 TEST_F(rwsem_model, a_writer_that_tries) { expect_clean(a_try, 2); }
@@ -384,9 +391,12 @@ TEST_F(rwsem_model, finds_every_step_that_is_left_out_or_moved) {
         {COHORT_FAULT(leaves_without_a_look_at_drain), one_of_each},
         {COHORT_FAULT(leaves_with_a_look_at_drain_before_it_counts), one_of_each},
         {COHORT_FAULT(writer_sleeps_without_a_last_look), one_of_each},
+        {COHORT_FAULT(woken_writer_does_not_look_again), three_reads},
         {COHORT_FAULT(hand_over_without_counting), one_of_each},
         {COHORT_FAULT(hand_over_opens_before_a_writer), two_writers},
         {COHORT_FAULT(unlock_forgets_the_queue), two_writers},
+        {COHORT_FAULT(failed_try_forgets_the_queue), a_try},
+        {COHORT_FAULT(allows_without_a_second_look), appearing},
         {COHORT_FAULT(enqueues_at_an_open_lock), two_writers},
         {COHORT_FAULT(failed_attempt_stays_counted), one_of_each},
     };

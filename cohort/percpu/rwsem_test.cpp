@@ -81,7 +81,11 @@ TEST_F(rwsem_test, admits_many_readers_or_one_writer) {
 TEST_F(rwsem_test, closely_spaced_writers_pay_one_grace_period_and_readers_become_fast_again) {
     if (!with_sequences()) GTEST_SKIP() << "readers are never fast without sequences";
     EXPECT_TRUE(sem.sync().is_idle());
+    sem.lock_shared();
+    sem.unlock_shared();
+    EXPECT_GT(sum(units.member(&rwsem::unit::fast)), 0u) << "a reader puts up the flag of its CPU";
     sem.lock();
+    EXPECT_EQ(sum(units.member(&rwsem::unit::fast)), 0u);
     EXPECT_EQ(sem.sync().now(), rcu_sync::state::passed);
     sem.unlock();
     const auto grace = sem.sync().grace_ticks();
@@ -268,6 +272,62 @@ void readers_find_what_writers_left_whole(rwsem& sem, int threads, int rounds, u
 TEST_F(rwsem_test, readers_find_what_writers_left_whole_with_64_threads) { readers_find_what_writers_left_whole(sem, 64, scaled(4'000), 100); }
 TEST_F(rwsem_test, readers_find_what_writers_left_whole_when_writes_are_rare) { readers_find_what_writers_left_whole(sem, 8, scaled(200'000), 1); }
 TEST_F(rwsem_test, readers_find_what_writers_left_whole_when_all_write) { readers_find_what_writers_left_whole(sem, 16, scaled(5'000), 900); }
+
+/// A reader and a writer on a CPU each, as fast as they can: fences that are missing show here.
+TEST_F(rwsem_test, a_reader_and_a_writer_on_two_cpus_never_meet) {
+    const cpumask all = sys::thread_affinity().value();
+    std::atomic<bool> stop{false}, written{false};
+    std::atomic<long> met{0};
+    std::jthread reader([&] {
+        EXPECT_TRUE(sys::pin_thread(cpumask{all.last()}));
+        while (!stop.load(std::memory_order_relaxed)) {
+            if (!sem.try_lock_shared()) continue;
+            if (written.load(std::memory_order_relaxed)) ++met;
+            sem.unlock_shared();
+        }
+    });
+    EXPECT_TRUE(sys::pin_thread(cpumask{all.first()}));
+    for (int i = 0; i < scaled(200'000); ++i) {
+        sem.lock();
+        written.store(true, std::memory_order_relaxed);
+        for (int pause = i % 8; pause > 0; --pause) sys::cpu_relax();
+        written.store(false, std::memory_order_relaxed);
+        sem.unlock();
+        for (int pause = i % 16; pause > 0; --pause) sys::cpu_relax();
+    }
+    stop = true;
+    reader.join();
+    EXPECT_TRUE(sys::pin_thread(all));
+    EXPECT_EQ(met, 0);
+}
+
+/// A hold that ends about when the writer goes to sleep; nobody else comes who could wake it.
+TEST_F(rwsem_test, a_writer_that_goes_to_sleep_hears_of_the_last_reader) {
+    const cpumask all = sys::thread_affinity().value();
+    std::mt19937_64 random(testing::seed());
+    std::atomic<int> reading{0}, written{0};
+    const int rounds = scaled(500);
+    std::jthread writer([&] {
+        EXPECT_TRUE(sys::pin_thread(cpumask{all.last()}));
+        for (int i = 1; i <= rounds; ++i) {
+            while (reading.load() < i) std::this_thread::yield();
+            sem.lock();
+            sem.unlock();
+            written = i;
+        }
+    });
+    EXPECT_TRUE(sys::pin_thread(cpumask{all.first()}));
+    for (int i = 1; i <= rounds; ++i) {
+        sem.lock_shared();
+        reading = i;
+        for (auto pause = random() % 300; pause > 0; --pause) sys::cpu_relax();
+        sem.unlock_shared();
+        wait_for([&] { return written == i; }, "the writer got the lock");
+        if (HasFailure()) std::abort();  // it will never be joined
+    }
+    writer.join();
+    EXPECT_TRUE(sys::pin_thread(all));
+}
 
 /// The way to fast reading and back, all the time: writers wait until readers are fast.
 TEST_F(rwsem_test, the_change_of_modes_loses_no_reader) {
