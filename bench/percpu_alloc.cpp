@@ -31,7 +31,14 @@ void escape(void* p) { asm volatile("" : : "r"(p) : "memory"); }
 
 void typed(std::uint32_t n) {
     for (std::uint32_t i = 0; i < n; ++i) {
-        auto p = percpu::make<stats64>();
+        const auto p = percpu::try_make<stats64>();
+        if (!p) no_memory();
+        asm volatile("" : : "r"(p.get().value()) : "memory");
+    }
+}
+void typed_with_words(std::uint32_t n) {
+    for (std::uint32_t i = 0; i < n; ++i) {
+        const auto p = percpu::make<stats64>();
         if (!p) no_memory();
         asm volatile("" : : "r"(p->get().value()) : "memory");
     }
@@ -155,7 +162,8 @@ void run_percpu_alloc(const settings& s) {
             if (threads == 1) return loop;
             return [loop, both](std::uint32_t n) { both->run([&](int) { loop(n); }); };
         };
-        std::vector<variant> all{{"cohort, make and ptr", "ours", "", on(typed)},
+        std::vector<variant> all{{"cohort, try_make and ptr", "ours", "", on(typed)},
+                                 {"cohort, make and ptr", "shown", "cohort, make", on(typed_with_words)},
                                  {"glibc malloc, free", "peer", "glibc malloc", on(glibc)},
                                  {"cohort, a word written", "shown", "cohort, a word written", on(typed_and_used)},
                                  {"glibc calloc, a word written, free", "shown", "glibc calloc, a word written", on(glibc_zeroed)}};

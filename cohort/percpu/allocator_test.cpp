@@ -124,6 +124,14 @@ TEST(percpu_allocator, typed_objects_own_themselves) {
     EXPECT_EQ(sum(array.get() + 99), 1);
     EXPECT_EQ(make_array<int>(10000, alloc_flags::nowarn).error().code, EINVAL);
     EXPECT_EQ(make_array<int>(SIZE_MAX / 2, alloc_flags::nowarn).error().code, EINVAL);
+    auto quick = try_make<stats>();
+    ASSERT_TRUE(quick);
+    this_cpu::inc(quick->member(&stats::packets));
+    EXPECT_EQ(sum(quick->member(&stats::packets)), 1);
+    struct too_large {
+        char bytes[40'000];
+    };
+    EXPECT_FALSE(try_make<too_large>(alloc_flags::nowarn));
     struct alignas(256) wide {
         char bytes[256];
     };

@@ -62,22 +62,33 @@ result<ptr<T, Index>> make_array(std::size_t n, alloc_flags flags) {
     return result<ptr<T, Index>>(std::in_place, handle<T, Index>(got.value));
 }
 
+namespace detail {
+/// From the magazine, or the slow way, whose answer comes in registers: a result need not be in memory.
+template <class T, by Index>
+[[gnu::always_inline]] inline attempt alloc_for(alloc_flags flags) noexcept {
+    constexpr int cls = class_for(sizeof(T), alignof(T));
+    if constexpr (cls >= 0) {
+        if (flags == alloc_flags::none) [[likely]] {
+            if (const std::uintptr_t value = take(default_magazines[static_cast<int>(Index)], cls)) [[likely]] {
+                COHORT_USDT(percpu_alloc_percpu, 0, 0, sizeof(T), alignof(T), value);
+                return {value};
+            }
+        }
+    }
+    return alloc_default(Index, sizeof(T), alignof(T), flags);
+}
+}  // namespace detail
+
+template <class T, by Index>
+[[gnu::always_inline]] inline ptr<T, Index> try_make(alloc_flags flags) noexcept {
+    return ptr<T, Index>(handle<T, Index>(detail::alloc_for<T, Index>(flags).value));
+}
+
 template <class T, by Index>
 [[gnu::always_inline]] inline result<ptr<T, Index>> make(alloc_flags flags) {
-    constexpr int cls = detail::class_for(sizeof(T), alignof(T));
-    std::uintptr_t value = 0;
-    if constexpr (cls >= 0) {
-        if (flags == alloc_flags::none) [[likely]] value = detail::take(detail::default_magazines[static_cast<int>(Index)], cls);
-    }
-    // What the slow way answers comes in registers, so that the result need not be in memory.
-    if (value == 0) [[unlikely]] {
-        const attempt got = detail::alloc_default(Index, sizeof(T), alignof(T), flags);
-        if (!got) return std::unexpected(detail::error_of(Index, sizeof(T), alignof(T), got.why));
-        value = got.value;
-    } else {
-        COHORT_USDT(percpu_alloc_percpu, 0, 0, sizeof(T), alignof(T), value);
-    }
-    return result<ptr<T, Index>>(std::in_place, handle<T, Index>(value));
+    const attempt got = detail::alloc_for<T, Index>(flags);
+    if (!got) [[unlikely]] return std::unexpected(detail::error_of(Index, sizeof(T), alignof(T), got.why));
+    return result<ptr<T, Index>>(std::in_place, handle<T, Index>(got.value));
 }
 
 }  // namespace cohort::percpu
