@@ -136,6 +136,12 @@ TEST(kapi_percpu, over_aligned_memory_is_counted_and_found_by_a_type_of_small_al
     }
     EXPECT_EQ(sum, 5u);
     free_percpu(w);
+    // What is there serves, also those who ask for no new chunk, or not to fail.
+    for (gfp_t gfp : {GFP_KERNEL | __GFP_NORETRY, GFP_KERNEL | __GFP_NOFAIL, GFP_KERNEL | __GFP_ZERO}) {
+        small = alloc_percpu_gfp(u64, gfp);
+        EXPECT_TRUE(small);
+        free_percpu(small);
+    }
 }
 
 template <class T>
@@ -237,6 +243,7 @@ TEST(kapi_percpu, wrong_sizes_and_alignments_return_null) {
     EXPECT_EQ(__alloc_percpu_gfp(8, 24, GFP_KERNEL | __GFP_NOWARN), nullptr);
     EXPECT_EQ(__alloc_percpu_gfp(8, 8192, GFP_KERNEL | __GFP_NOWARN), nullptr);
     EXPECT_EQ(__alloc_percpu_gfp(8, 0, GFP_NOWAIT), nullptr);
+    EXPECT_TRUE(gfpflags_allow_blocking(GFP_KERNEL_ACCOUNT) && !gfpflags_allow_blocking(GFP_ATOMIC) && !gfpflags_allow_blocking(GFP_NOWAIT));
     EXPECT_EQ(cohort::percpu::default_allocator().stats().failures, failures + 5);
     void __percpu* biggest = __alloc_percpu(32 << 10, 4096);
     EXPECT_NE(biggest, nullptr);
@@ -341,6 +348,12 @@ DEFINE_PER_CPU(struct vm_state, vm_states) = {.event = {1, 2, 3}, .limit = 9};
 static DEFINE_PER_CPU(int, budget) = 64;
 static DEFINE_PER_CPU(int, spent);
 static DEFINE_PER_CPU(int*, pointers) = nullptr;
+struct alignas(4096) page_of_words {
+    unsigned long words[512];
+};
+static DEFINE_PER_CPU(page_of_words, page_variable) = {.words = {7}};
+COHORT_DECLARE_PER_CPU(long, our_declared);
+COHORT_DEFINE_PER_CPU(long, our_declared, 3);
 
 TEST(kapi_percpu, static_variables_are_used_by_name_and_begin_with_their_value) {
     int cpu, sum = 0;
@@ -367,6 +380,13 @@ TEST(kapi_percpu, static_variables_are_used_by_name_and_begin_with_their_value) 
     get_cpu_var(pointers) = nullptr;
     put_cpu_var(pointers);
     EXPECT_EQ(this_cpu_read(pointers), nullptr);
+    for_each_possible_cpu(cpu) {
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(per_cpu_ptr(&page_variable, cpu)) % 4096, 0u) << "alignment is the type's";
+        EXPECT_EQ(per_cpu(page_variable, cpu).words[0], 7u);
+    }
+    this_cpu_inc(page_variable.words[0]);
+    EXPECT_EQ(total(&page_variable.words[0]), 7 * num_possible_cpus() + 1);
+    EXPECT_EQ(cohort::percpu::sum(our_declared), 3 * static_cast<long>(num_possible_cpus()));
     EXPECT_NE(static_cast<void*>(&budget), static_cast<void*>(&spent));
 }
 
