@@ -73,6 +73,8 @@ int c_jobs_may_be_finished_later_from_another_thread(void) {
     cohort_padata *pool;
     cohort_shell *shell;
     pthread_t other;
+    atomic_store(&delivered, 0);
+    atomic_store(&held[0], NULL), atomic_store(&held[1], NULL);
     CHECK(cohort_padata_alloc(NULL, &pool) == 0);
     CHECK(cohort_shell_alloc(pool, NULL, &shell) == 0);
     for (int i = 0; i < 2; ++i) {
@@ -212,6 +214,7 @@ int c_multithreaded_jobs_cover_the_range_or_undo_it(void) {
     size_t half = 500;
     cohort_padata *pool;
     struct cohort_mt_job job = {.struct_size = sizeof job, .run = add_units, .start = 7, .size = 1000, .min_chunk = 10, .max_chunk = 10};
+    atomic_store(&units, 0), atomic_store(&undone, 0);
     CHECK(cohort_padata_alloc(NULL, &pool) == 0);
     CHECK(cohort_padata_do_multithreaded(pool, &job) == 0);
     CHECK(atomic_load(&units) == 1000);
@@ -339,6 +342,7 @@ static void *read_or_write(void *arg) {
 
 int c_rwsem_keeps_writers_from_readers(void) {
     pthread_t threads[4];
+    first = second = 0;
     CHECK(cohort_rwsem_alloc(&sem) == 0);
     for (int i = 0; i < 4; ++i) CHECK(pthread_create(&threads[i], NULL, read_or_write, i < 2 ? &first : NULL) == 0);
     for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <cohort/account/charged.hpp>
@@ -357,6 +358,8 @@ COHORT_DEFINE_PER_CPU(long, our_declared, 3);
 
 TEST(kapi_percpu, static_variables_are_used_by_name_and_begin_with_their_value) {
     int cpu, sum = 0;
+    static bool again = false;
+    if (std::exchange(again, true)) GTEST_SKIP() << "they have their first values once in a program";
     for_each_possible_cpu(cpu) {
         EXPECT_EQ(per_cpu(budget, cpu), 64) << "CPU " << cpu;
         EXPECT_EQ(per_cpu(spent, cpu), 0);
