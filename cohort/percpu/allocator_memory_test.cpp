@@ -22,9 +22,9 @@ using testing::scaled;
 
 std::byte* copy_of(std::uintptr_t value, unsigned cpu) { return reinterpret_cast<std::byte*>(value + detail::offset_of(detail::layout_of(value), cpu)); }
 bool is_zero(std::uintptr_t value, std::size_t bytes) {
+    static const std::vector<std::byte> zeroes(unit_limit);
     for (unsigned cpu = 0; cpu < possible_cpus(); ++cpu) {
-        const std::byte* at = copy_of(value, cpu);
-        if (!std::all_of(at, at + bytes, [](std::byte b) { return b == std::byte{0}; })) return false;
+        if (std::memcmp(copy_of(value, cpu), zeroes.data(), bytes) != 0) return false;
     }
     return true;
 }
@@ -51,7 +51,7 @@ public:
             take(5000, 4096, alloc_flags::none);
             take(3000, 128, alloc_flags::account | alloc_flags::populate_now);
             take(100, 8, alloc_flags::populate_now);
-            for (int i = 0; i < 20; ++i) take(32768, 8, round ? alloc_flags::none : alloc_flags::account);  // more than two chunks
+            for (int i = 0; i < 12; ++i) take(32768, 8, round ? alloc_flags::none : alloc_flags::account);  // more than two chunks
             step([&] { return give(3); });
             step([&] { a_->balance(); });
             step([&] { return give(2); });
@@ -79,7 +79,9 @@ private:
         for (const object& o : live_) {
             for (unsigned cpu = 0; cpu < possible_cpus(); ++cpu) {
                 const std::byte* at = copy_of(o.value, cpu);
-                ASSERT_TRUE(std::all_of(at, at + o.bytes, [&](std::byte b) { return b == std::byte{o.mark}; })) << "a live object has changed";
+                // Not every byte: what goes wrong here goes in pages and in objects.
+                for (std::size_t i = 0; i < o.bytes; i += 251) ASSERT_EQ(at[i], std::byte{o.mark}) << "a live object has changed";
+                ASSERT_EQ(at[o.bytes - 1], std::byte{o.mark});
             }
         }
         ASSERT_EQ(a_->stats().nr_cur_alloc, static_cast<std::int64_t>(live_.size()));
