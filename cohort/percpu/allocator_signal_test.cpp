@@ -176,7 +176,7 @@ void reset(allocator& a) {
 }
 
 TEST(percpu_signals, handlers_allocate_and_free_while_threads_do) {
-    const watchdog dog(60);
+    const watchdog dog(240);
     const unsigned seed = std::random_device{}();
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::uint64_t deferred = 0;
@@ -186,7 +186,7 @@ TEST(percpu_signals, handlers_allocate_and_free_while_threads_do) {
         const handler on(SIGALRM, allocate_and_free);
         {
             std::vector<std::jthread> all;
-            for (unsigned t = 0; t < 6; ++t) all.emplace_back([=] { work(scaled(100'000), seed + t, t == 0); });
+            for (unsigned t = 0; t < 6; ++t) all.emplace_back([=] { work(scaled(30'000), seed + t, t == 0); });
             const every_100_us ticking;
             all.clear();
         }

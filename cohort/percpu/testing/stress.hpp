@@ -30,13 +30,28 @@ inline std::uint64_t seed() {
     return s;
 }
 
-/// body(number of the thread) in so many threads.
-inline void in_threads(int n, const std::function<void(int)>& body) {
-    std::vector<std::jthread> all;
-    for (int t = 0; t < n; ++t) all.emplace_back([&body, t] { body(t); });
+/// Blocks SIGALRM in the calling thread, or lets it come. Answers what was before.
+inline sigset_t alarms(int how) {
+    sigset_t alarm, before;
+    ::sigemptyset(&alarm);
+    ::sigaddset(&alarm, SIGALRM);
+    ::pthread_sigmask(how, &alarm, &before);
+    return before;
 }
 
-/// While it lives, `handler` interrupts some thread of the program every 100 us of real time. One at a time.
+/// body(number of the thread) in so many threads, which take interruptions.
+inline void in_threads(int n, const std::function<void(int)>& body) {
+    std::vector<std::jthread> all;
+    for (int t = 0; t < n; ++t) {
+        all.emplace_back([&body, t] {
+            (void)alarms(SIG_UNBLOCK);
+            body(t);
+        });
+    }
+}
+
+/// While it lives, `handler` interrupts some thread of in_threads() every 100 us of real time; not the one that made it, which the kernel would always choose,
+/// and which only waits. One at a time.
 class interruptions {
 public:
     explicit interruptions(void (*handler)()) {
@@ -48,6 +63,7 @@ public:
         };
         act.sa_flags = SA_RESTART;
         count = 0;
+        mask_ = alarms(SIG_BLOCK);
         EXPECT_EQ(::sigaction(SIGALRM, &act, &before_), 0);
         const itimerval every{{0, 100}, {0, 100}};
         EXPECT_EQ(::setitimer(ITIMER_REAL, &every, nullptr), 0);
@@ -55,7 +71,9 @@ public:
     ~interruptions() {
         const itimerval never{};
         EXPECT_EQ(::setitimer(ITIMER_REAL, &never, nullptr), 0);
+        ::signal(SIGALRM, SIG_IGN);  // one that is still on its way would end the program
         EXPECT_EQ(::sigaction(SIGALRM, &before_, nullptr), 0);
+        ::pthread_sigmask(SIG_SETMASK, &mask_, nullptr);
     }
     interruptions(const interruptions&) = delete;
     interruptions& operator=(const interruptions&) = delete;
@@ -67,6 +85,7 @@ private:
     static inline constinit handler_type ours = nullptr;
     static inline constinit std::atomic<long> count{0};
     struct sigaction before_ {};
+    sigset_t mask_{};
 };
 
 }  // namespace cohort::percpu::testing
