@@ -219,6 +219,79 @@ TEST(percpu_memory, a_refused_binding_is_no_error) {
     EXPECT_EQ(a->free(v), 0);
 }
 
+TEST(percpu_memory, chunks_that_could_not_be_made_cost_no_address_and_nothing_committed) {
+    failing_address_space memory;
+    const auto a = allocator::create({.name = "failing", .memory = &memory}).value();
+    const auto v = a->alloc(32768).value();
+    const std::size_t ranges = memory.reserved_ranges(), committed = memory.committed_bytes();
+    std::vector<std::uintptr_t> all;
+    for (int i = 0; i < 6; ++i) all.push_back(a->alloc(32768).value());  // the first chunk is full
+    for (int i = 0; i < 200; ++i) {
+        memory.plan({.call = memory_call::commit, .nth = 1 + i % 2});  // its metadata, its units
+        ASSERT_FALSE(a->alloc(32768, 8, alloc_flags::nowarn));
+    }
+    EXPECT_EQ(memory.failures(), 200);
+    EXPECT_EQ(memory.reserved_ranges(), ranges);
+    EXPECT_EQ(memory.committed_bytes(), committed);
+    memory.plan({});
+    EXPECT_EQ(a->free(a->alloc(32768).value()), 0);
+    for (const auto o : all) EXPECT_EQ(a->free(o), 0);
+    EXPECT_EQ(a->free(v), 0);
+}
+
+TEST(percpu_memory, pages_that_cannot_be_given_back_stay_populated_till_they_can) {
+    failing_address_space memory;
+    const auto a = allocator::create({.name = "stays", .magazines = false, .memory = &memory}).value();
+    std::vector<std::uintptr_t> all;
+    for (int i = 0; i < 60; ++i) all.push_back(a->alloc(8192).value());  // more than a chunk
+    for (unsigned cpu = 0; cpu < possible_cpus(); ++cpu) detail::make_present(by::cpu, cpu);
+    for (const auto v : all) {
+        for (unsigned cpu = 0; cpu < possible_cpus(); ++cpu) std::memset(copy_of(v, cpu), 1, 8192);
+    }
+    memory.plan({.call = memory_call::give_back, .nth = 1, .times = -1, .code = EAGAIN});  // frees do it, too, when it is due
+    for (std::size_t i = 0; i + 1 < all.size(); ++i) EXPECT_EQ(a->free(all[i]), 0);        // the last one keeps its chunk
+    a->trim();
+    const allocator_stats kept = a->stats();
+    memory.plan({});
+    EXPECT_GE(kept.populated_bytes, 60u * 8192) << kept.text();
+    EXPECT_GT(memory.failures(), 0);
+    a->trim();
+    const allocator_stats gone = a->stats();
+    EXPECT_LT(gone.populated_bytes + 100'000, kept.populated_bytes);
+    EXPECT_LT(gone.resident_bytes + 100'000 * possible_cpus(), kept.resident_bytes);
+    EXPECT_EQ(a->free(all.back()), 0);
+}
+
+TEST(percpu_memory, pages_of_absent_cpus_that_populate_now_brought_in_are_given_back) {
+    if (!testing::in_program_with("COHORT_POSSIBLE_CPUS", "16")) return;
+    const auto a = allocator::create({.name = "absent"}).value();
+    std::vector<std::uintptr_t> all;
+    for (int i = 0; i < 12; ++i) all.push_back(a->alloc(32768, 8, alloc_flags::populate_now).value());
+    const allocator_stats full = a->stats();
+    EXPECT_LT(full.present_cpus, 16u);
+    EXPECT_GE(full.resident_bytes, 12u * 32768 * 16);
+    // The second chunk keeps an object.
+    for (std::size_t i = 0; i + 1 < all.size(); ++i) EXPECT_EQ(a->free(all[i]), 0);
+    a->trim();
+    EXPECT_LE(a->stats().resident_bytes + 3u * 32768 * 16, full.resident_bytes);
+    EXPECT_EQ(a->free(all.back()), 0);
+}
+
+TEST(percpu_memory, allocations_are_counted_once_however_often_magazines_overflow) {
+    const auto a = allocator::create({.name = "counts"}).value();
+    for (int round = 1; round <= 3; ++round) {
+        std::vector<std::uintptr_t> all;
+        for (int i = 0; i < 2000; ++i) all.push_back(a->alloc(i % 2 ? 64 : 16).value());
+        for (const auto v : all) EXPECT_EQ(a->free(v), 0);
+        for (int twice = 0; twice < 2; ++twice) {
+            const allocator_stats s = a->stats();
+            EXPECT_EQ(s.nr_alloc, 2000 * round);
+            EXPECT_EQ(s.nr_dealloc, 2000 * round);
+            if (round == 2) a->trim();
+        }
+    }
+}
+
 TEST(percpu_memory, absent_cpus_of_a_large_machine_cost_no_memory) {
     if (!testing::in_program_with("COHORT_POSSIBLE_CPUS", "4096")) return;
     ASSERT_EQ(possible_cpus(), 4096u);

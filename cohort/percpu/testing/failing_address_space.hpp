@@ -13,6 +13,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
@@ -61,6 +62,13 @@ public:
         const std::lock_guard hold(lock_);
         return ranges_.size();
     }
+    /// What was committed and neither uncommitted nor released.
+    std::size_t committed_bytes() const {
+        const std::lock_guard hold(lock_);
+        std::size_t bytes = 0;
+        for (const auto& [at, n] : committed_) bytes += n;
+        return bytes;
+    }
     std::vector<binding> bindings() const {
         const std::lock_guard hold(lock_);
         return bindings_;
@@ -81,11 +89,24 @@ public:
             const auto it = std::find(ranges_.begin(), ranges_.end(), std::pair{at, bytes});
             if (it == ranges_.end()) std::abort();  // what was not reserved, or in parts
             ranges_.erase(it);
+            forget(at, bytes);
         }
         real_.release(at, bytes);
     }
-    int commit(void* at, std::size_t bytes) noexcept override { return due(memory_call::commit) ? plan_.code : real_.commit(at, bytes); }
-    void uncommit(void* at, std::size_t bytes) noexcept override { real_.uncommit(at, bytes); }
+    int commit(void* at, std::size_t bytes) noexcept override {
+        if (due(memory_call::commit)) return plan_.code;
+        const int code = real_.commit(at, bytes);
+        const std::lock_guard hold(lock_);
+        if (code == 0) committed_.push_back({at, bytes});
+        return code;
+    }
+    void uncommit(void* at, std::size_t bytes) noexcept override {
+        {
+            const std::lock_guard hold(lock_);
+            forget(at, bytes);
+        }
+        real_.uncommit(at, bytes);
+    }
     int populate(void* at, std::size_t bytes) noexcept override { return due(memory_call::populate) ? plan_.code : real_.populate(at, bytes); }
     int give_back(void* at, std::size_t bytes) noexcept override { return due(memory_call::give_back) ? plan_.code : real_.give_back(at, bytes); }
     /// Is noted, not done: the nodes may be made up.
@@ -107,12 +128,18 @@ private:
         return true;
     }
 
+    /// What was committed in this range.
+    void forget(void* at, std::size_t bytes) {
+        std::erase_if(committed_, [&](const auto& c) { return c.first >= at && c.first < static_cast<std::byte*>(at) + bytes; });
+    }
+
     sys::address_space& real_ = sys::real_address_space();
     failure plan_;                                       // [const while others call]
     void (*hook_)(memory_call) = nullptr;                // [const while others call]
     std::atomic<int> count_{0}, failures_{0};
     mutable std::mutex lock_;
     std::vector<std::pair<void*, std::size_t>> ranges_;  // [guarded: lock_]
+    std::vector<std::pair<void*, std::size_t>> committed_;  // [guarded: lock_]
     std::vector<binding> bindings_;                      // [guarded: lock_]
 };
 
