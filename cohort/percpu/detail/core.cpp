@@ -310,7 +310,7 @@ void allocator::core::finish_deferred(shard& s) noexcept {
     // acquire: pairs with the store in defer().
     if (!s.deferred.exchange(false, std::memory_order_acquire)) return;
     for (auto& index : s.index) {
-        index.for_each_chunk([&](chunk_node& node) {
+        index.for_each_chunk([&](chunk_node& node) COHORT_NO_THREAD_SAFETY_ANALYSIS {  // it does not look into lambdas
             chunk& c = chunk::of(node);
             if (c.deferred.load(std::memory_order_relaxed) == 0) return;
             for (int bit = 0; bit < detail::unit_bits && c.deferred.load(std::memory_order_relaxed) > 0; ++bit) {
