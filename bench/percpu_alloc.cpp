@@ -31,14 +31,14 @@ void escape(void* p) { asm volatile("" : : "r"(p) : "memory"); }
 
 void typed(std::uint32_t n) {
     for (std::uint32_t i = 0; i < n; ++i) {
-        const auto p = percpu::try_make<stats64>();
+        auto p = percpu::try_make<stats64>();
         if (!p) no_memory();
         asm volatile("" : : "r"(p.get().value()) : "memory");
     }
 }
 void typed_with_words(std::uint32_t n) {
     for (std::uint32_t i = 0; i < n; ++i) {
-        const auto p = percpu::make<stats64>();
+        auto p = percpu::make<stats64>();
         if (!p) no_memory();
         asm volatile("" : : "r"(p->get().value()) : "memory");
     }
@@ -113,7 +113,7 @@ template <class Size>
 void dynamic_own(std::uint32_t n) {
     auto& a = percpu::default_allocator();
     for (std::uint32_t i = 0; i < n; ++i) {
-        const auto p = a.alloc(Size()(i));
+        auto p = a.alloc(Size()(i));
         if (!p) no_memory();
         asm volatile("" : : "r"(*p) : "memory");
         if (a.free(*p) != 0) no_memory();

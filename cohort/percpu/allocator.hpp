@@ -28,6 +28,7 @@ class queue;
 }
 namespace cohort::percpu::detail {
 struct magazine_table;
+struct maker;
 }
 
 namespace cohort::percpu {
@@ -145,7 +146,8 @@ class ptr {
 
 public:
     ptr() = default;
-    explicit ptr(handle<T, Index> owned) : handle_(owned) {}
+    /// Takes over an object of the default allocator, as release() gave it away; another allocator's ends the program.
+    explicit ptr(handle<T, Index> owned);
     ptr(ptr&& other) noexcept : handle_(std::exchange(other.handle_, {})) {}
     ptr& operator=(ptr&& other) noexcept {
         if (this != &other) {
@@ -154,7 +156,7 @@ public:
         }
         return *this;
     }
-    ~ptr() {
+    [[gnu::always_inline]] ~ptr() {
         if (handle_) drop(handle_);
     }
 
@@ -167,6 +169,9 @@ public:
     }
 
 private:
+    friend struct detail::maker;
+    enum class ours { made };
+    ptr(ours, std::uintptr_t value) : handle_(value) {}
     static void drop(handle<T, Index> h) noexcept;
 
     handle<T, Index> handle_;

@@ -119,6 +119,13 @@ TEST(percpu_allocator, typed_objects_own_themselves) {
         twin.reset();
         moved.reset();
     }, "freed twice");
+    const auto h2 = moved.release();
+    ptr<stats> again(h2);
+    EXPECT_EQ(again.get().value(), h2.value());
+    const auto other = fresh();
+    const std::uintptr_t foreign = other->alloc(sizeof(stats)).value();
+    EXPECT_DEATH(ptr<stats> taken{handle<stats>(foreign)}, "of the default allocator only");
+    EXPECT_EQ(other->free(foreign), 0);
     auto array = make_array<int>(100).value();
     this_cpu::inc(array.get() + 99);
     EXPECT_EQ(sum(array.get() + 99), 1);
@@ -140,6 +147,22 @@ TEST(percpu_allocator, typed_objects_own_themselves) {
     auto c = make<long, by::cid>().value();
     this_cpu::inc(c.get());
     EXPECT_EQ(sum(c.get()), 1);
+}
+
+TEST(percpu_allocator, magazines_keep_their_stacks_off_the_lines_of_the_table) {
+    using namespace detail;
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(default_magazines[0].block) % alias_bytes, table_colour);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(default_magazines[1].block) % alias_bytes, table_colour);
+    for (const unsigned cpu : {0u, 1u, 7u, 8u, 63u, 64u, 511u, 512u, 4095u}) {
+        const std::size_t entry = (table_colour + cpu * sizeof(std::uintptr_t)) % alias_bytes / 64;
+        for (std::size_t c = 0; c < static_cast<std::size_t>(classes); ++c) {
+            const std::size_t from = block_colour(cpu) + stack_places[c], end = from + 8 + 8 * class_capacities[c];
+            EXPECT_EQ(from % 64, 0u);
+            EXPECT_GE(stack_places[c], c == 0 ? 0 : stack_places[c - 1] + 8 + 8 * class_capacities[c - 1]);
+            EXPECT_LE(end, magazine_block_bytes);
+            for (std::size_t line = from / 64; line <= (end - 1) / 64; ++line) EXPECT_NE(line % (alias_bytes / 64), entry) << cpu << ' ' << c;
+        }
+    }
 }
 
 TEST(percpu_allocator, reserved_space_is_apart_and_ends) {

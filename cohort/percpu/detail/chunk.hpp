@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// A chunk and its metadata, which stands in the chunk's first 256 KiB.
 ///
-///     0: chunk {magazines, node of the index, maps}      64 KiB: a tag for each 4 bytes of a unit (magazine.hpp)
+///     2 KiB: chunk {magazines, node of the index, maps}      64 KiB: a tag for each 4 bytes of a unit (magazine.hpp)
 #pragma once
 
 #include <atomic>
@@ -44,14 +44,16 @@ struct chunk : chunk_prefix, chunk_node {
     std::uintptr_t handle_at(int bit) const { return address() + handles_at(kind_of) + static_cast<std::uintptr_t>(bit) * min_alloc_bytes; }
     static int bit_of(std::uintptr_t value) { return static_cast<int>(offset_in_unit(value) / min_alloc_bytes); }
     chunk_node& node_of(int bit) { return bit < areas.start() ? reserved_node : *this; }
+    /// The one whose memory starts here.
+    static chunk& in(std::uintptr_t start) { return *reinterpret_cast<chunk*>(start + chunk_at); }
     static chunk& of(chunk_node& node) {
-        return node.kind == chunk_kind::reserved ? *reinterpret_cast<chunk*>(chunk_start(reinterpret_cast<std::uintptr_t>(&node))) : static_cast<chunk&>(node);
+        return node.kind == chunk_kind::reserved ? in(chunk_start(reinterpret_cast<std::uintptr_t>(&node))) : static_cast<chunk&>(node);
     }
     std::byte* at(unsigned cpu, int block) const {
         return reinterpret_cast<std::byte*>(address() + units_at + unit_start(kind_of, cpu)) + static_cast<std::ptrdiff_t>(block) * block_bytes;
     }
 };
 
-static_assert(sizeof(chunk) <= tags_at && metadata_bytes <= coloured_handles_at);
+static_assert(chunk_at + sizeof(chunk) <= tags_at && metadata_bytes <= coloured_handles_at);
 
 }  // namespace cohort::percpu::detail

@@ -52,7 +52,7 @@ chunk* allocator::core::make_chunk(shard& s, layout kind) noexcept {
     }
     const bool first = !first_.load(std::memory_order_relaxed) && kind == layout::coloured && number_of(s) == 0;
     const int reserved = first ? static_cast<int>(options.reserved_bytes) / detail::min_alloc_bytes : 0;
-    auto* c = new (meta_at) chunk(*this, {magazines_, kind, options.index}, number_of(s), reserved);
+    auto* c = new (reinterpret_cast<void*>(at + detail::chunk_at)) chunk(*this, {magazines_, kind, options.index}, number_of(s), reserved);
     c->kind = first ? detail::chunk_kind::first : detail::chunk_kind::ordinary;
     bind_to_nodes(*c);
 #if defined(COHORT_LEAK_SANITIZER)
@@ -122,13 +122,14 @@ std::uintptr_t allocator::core::make_block(unsigned cpu) noexcept {
     constexpr std::size_t bytes = page_up(detail::magazine_block_bytes);
     void* at = memory_.reserve(bytes, detail::largest_page_bytes);
     if (!at) return 0;
+    const std::uintptr_t block = reinterpret_cast<std::uintptr_t>(at) + detail::block_colour(cpu);
     std::uintptr_t expected = 0;
-    if (memory_.commit(at, bytes) != 0 || !made_[cpu].compare_exchange_strong(expected, reinterpret_cast<std::uintptr_t>(at))) {
+    if (memory_.commit(at, bytes) != 0 || !made_[cpu].compare_exchange_strong(expected, block)) {
         memory_.release(at, bytes);
         return 0;
     }
-    magazines_->block[cpu].store(reinterpret_cast<std::uintptr_t>(at), std::memory_order_release);
-    return reinterpret_cast<std::uintptr_t>(at);
+    magazines_->block[cpu].store(block, std::memory_order_release);
+    return block;
 }
 
 /// Takes the CPU's block out of the table, waits until no sequence is inside, empties it, puts it back.
@@ -311,7 +312,7 @@ allocator::core::~core() {
     for (unsigned cpu = 0; cpu < possible_cpus(); ++cpu) {
         if (const std::uintptr_t block = made_[cpu].load()) {
             magazines_->block[cpu].store(0);
-            memory_.release(reinterpret_cast<void*>(block), page_up(detail::magazine_block_bytes));
+            memory_.release(reinterpret_cast<void*>(block - detail::block_colour(cpu)), page_up(detail::magazine_block_bytes));
         }
     }
     if (owns_magazines_) memory_.release(magazines_, page_up(sizeof(detail::magazine_table)));

@@ -37,7 +37,8 @@ extern "C" void __tsan_release(void*);
 namespace cohort::percpu::detail {
 
 /// One of an allocator's; entry c is CPU c's block, 0 while it has none or somebody empties it.
-struct magazine_table {
+struct alignas(alias_bytes) magazine_table {
+    std::atomic<std::uintptr_t> unused[table_colour / sizeof(std::uintptr_t) - 4] = {};
     std::atomic<std::uintptr_t> unregistered[4] = {};   // CPUs -4 .. -1: threads without rseq
     std::atomic<std::uintptr_t> block[max_cpus] = {};   // [atomic: release after the block is ready; sequences read it plainly]
 };
@@ -54,16 +55,18 @@ enum tag : std::uint8_t {
 };
 constexpr std::uint8_t tagged(tag state, int cls) { return static_cast<std::uint8_t>(state | cls); }
 
+/// The chunk's own data, not at its very start: the first objects that a chunk gives out lie there in their pages, see stack_places.
+inline constexpr std::size_t chunk_at = 0x7c0;
 inline constexpr std::size_t tags_at = 64 << 10;
 inline constexpr std::size_t metadata_bytes = tags_at + unit_bits;
 
-/// What a chunk begins with.
+/// What a chunk's own data begin with.
 struct chunk_prefix {
     magazine_table* const magazines;  // [const after init]
     const layout kind_of;             // [const after init]
     const by index;                   // [const after init] of its allocator
 };
-inline chunk_prefix& prefix_of(std::uintptr_t value) { return *reinterpret_cast<chunk_prefix*>(chunk_start(value)); }
+inline chunk_prefix& prefix_of(std::uintptr_t value) { return *reinterpret_cast<chunk_prefix*>(chunk_start(value) + chunk_at); }
 
 /// The tag of the object with this handle, whose chunk exists.
 inline std::atomic<std::uint8_t>& tag_of(std::uintptr_t value) {
@@ -101,6 +104,7 @@ inline void annotate_node_taken([[maybe_unused]] void* node) {
 [[gnu::always_inline]] inline std::uintptr_t take(const magazine_table& t, int cls) noexcept {
     std::uint64_t value;
     if (!sequence::stack_pop(t.block, stack_places[static_cast<std::size_t>(cls)], value)) return 0;
+    if (value == 0) __builtin_unreachable();  // no test of what is never 0
     annotate_taken(value);
     tag_of(value).store(tagged(tag_live, cls), std::memory_order_relaxed);
     return value;
@@ -113,13 +117,17 @@ inline void annotate_node_taken([[maybe_unused]] void* node) {
 }
 
 /// Makes bytes zero, by writing only if they are not: a copy that nobody used stays shared among caches, and its page unpopulated. bytes: a multiple of 4.
+template <std::size_t Align>
 [[gnu::always_inline]] inline void clear_if_dirty(std::byte* at, std::size_t bytes) noexcept {
     std::size_t i = 0;
     bool dirty = false;
 #if defined(__SSE2__)
     if (bytes >= 16) {
         __m128i any = _mm_setzero_si128();
-        for (; i + 16 <= bytes; i += 16) any = _mm_or_si128(any, _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + i)));
+        for (; i + 16 <= bytes; i += 16) {
+            const auto* words = reinterpret_cast<const __m128i*>(at + i);
+            any = _mm_or_si128(any, Align >= 16 ? _mm_load_si128(words) : _mm_loadu_si128(words));
+        }
         dirty = _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128())) != 0xffff;
     }
 #endif
@@ -138,14 +146,14 @@ inline void annotate_node_taken([[maybe_unused]] void* node) {
 }
 
 /// Clears the object's copies on all CPUs that are present; the others are zero. This CPU's own was likely written a moment ago: a wide load after narrow stores
-/// would wait for them, so it is overwritten without a look.
+/// would wait for them, so it is overwritten without a look. Align: of the object, a compile-time promise.
+template <std::size_t Align = min_alloc_bytes>
 [[gnu::always_inline]] inline void clear_copies(by index, layout l, std::uintptr_t value, std::size_t bytes) noexcept {
-    const std::uint32_t mine = index == by::cpu && COHORT_HAS_SEQUENCES ? offset_of_this_cpu(l) : 0;
+    const std::uintptr_t own = value + (index == by::cpu && COHORT_HAS_SEQUENCES ? offset_of_this_cpu(l) : 0);
     for (std::uint32_t i = 0, n = present_count(index); i < n; ++i) {
-        const std::uint32_t offset = present_offset(index, l, i);
-        auto* const at = reinterpret_cast<std::byte*>(value + offset);
-        if (offset == mine) std::memset(at, 0, bytes);
-        else clear_if_dirty(at, bytes);
+        const std::uintptr_t at = value + present_offset(index, l, i);
+        if (at == own) std::memset(reinterpret_cast<std::byte*>(at), 0, bytes);
+        else clear_if_dirty<Align>(reinterpret_cast<std::byte*>(at), bytes);
     }
 }
 
@@ -166,7 +174,7 @@ template <int Class, by Index, layout Layout>
 [[gnu::always_inline]] inline void free_of_class(std::uintptr_t value, std::atomic<std::uint8_t>& tag, magazine_table& magazines) noexcept {
     COHORT_USDT(percpu_free_percpu, value);
     tag.store(tagged(tag_cached, Class), std::memory_order_relaxed);
-    clear_copies(Index, Layout, value, class_bytes[Class]);
+    clear_copies<class_align(Class)>(Index, Layout, value, class_bytes[Class]);
     if (!give(magazines, Class, value)) [[unlikely]] free_to_maps(value, Class);
 }
 

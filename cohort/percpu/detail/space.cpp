@@ -157,9 +157,8 @@ chunk* space::find(std::uintptr_t value) noexcept {
         if (n * a->mib_of_span != mib) return nullptr;
     }
     if (!a->there[n].load(std::memory_order_acquire)) return nullptr;
-    auto* c = reinterpret_cast<chunk*>(chunk_start(value));
-    const std::uintptr_t first = c->address() + handles_at(c->kind_of);
-    return value - first < static_cast<std::uintptr_t>(unit_bytes) ? c : nullptr;
+    chunk& c = chunk::in(chunk_start(value));
+    return value - c.handle_at(0) < static_cast<std::uintptr_t>(unit_bytes) ? &c : nullptr;
 }
 
 }  // namespace cohort::percpu::detail
