@@ -41,7 +41,7 @@ enum class alloc_flags : unsigned {
     none = 0,
     nowarn = 1,         ///< a refusal is not told on stderr (at most 10 are, over a program's life)
     nofail = 2,         ///< a stop token is not looked at
-    noretry = 4,        ///< what is there has to do: no new chunk
+    noretry = 4,        ///< what is there has to do: no new chunk, but the first
     account = 8,        ///< charges size * possible CPUs and the record of it to the current group (account::scope)
     populate_now = 16,  ///< every possible CPU's copy has its page when the call returns; else pages come at the first touch
 };

@@ -80,6 +80,16 @@ struct library {
 
 const char* const plugin_path = COHORT_TEST_variable_plugin;
 
+#if COHORT_HAS_SEQUENCES
+TEST(percpu_variable, no_thread_names_a_sequence_of_a_library_that_may_be_unloaded) {
+    if (!sys::sequences_work()) GTEST_SKIP() << "no restartable sequences here";
+    const library plugin(plugin_path);
+    ASSERT_NE(plugin.handle, nullptr) << ::dlerror();
+    EXPECT_EQ(plugin.function<unsigned long(int)>("plugin_named")(0), 0u);
+    EXPECT_EQ(plugin.function<unsigned long(int)>("plugin_named")(1), 0u);
+}
+#endif
+
 TEST(percpu_variable, of_a_library_comes_from_the_reserved_part_and_goes_back) {
     const auto reserved = [] {
         for (const chunk_stats& c : default_allocator().stats().chunks) {

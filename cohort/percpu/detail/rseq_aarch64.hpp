@@ -13,8 +13,10 @@
 
 #if defined(COHORT_PERCPU_UNLOADABLE)
 #define COHORT_RSEQ_WITHDRAW "str xzr, [%[area], #8]\n\t"
+#define COHORT_RSEQ_LEFT_EARLY withdraw_sequence()
 #else
 #define COHORT_RSEQ_WITHDRAW
+#define COHORT_RSEQ_LEFT_EARLY (void)0
 #endif
 
 #define COHORT_RSEQ_START                                                        \
@@ -49,10 +51,11 @@
                           : absent);                                                                                             \
     }
 
-#define COHORT_RSEQ_ANSWER \
-    asm volatile("");      \
-    return true;           \
-    absent:                \
+#define COHORT_RSEQ_ANSWER  \
+    asm volatile("");       \
+    return true;            \
+    absent:                 \
+    COHORT_RSEQ_LEFT_EARLY; \
     return false
 
 // The same for the four sizes: suffix of load and store, and the letter of a register of that width.
@@ -68,6 +71,13 @@
     }
 
 namespace cohort::percpu::detail::sequence {
+
+#if defined(COHORT_PERCPU_UNLOADABLE)
+/// The same for a sequence that was left before its end.
+inline void withdraw_sequence() noexcept {
+    *reinterpret_cast<volatile std::uint64_t*>(static_cast<char*>(__builtin_thread_pointer()) + sys::rseq_offset() + sys::rseq_cs_at) = 0;
+}
+#endif
 
 #define COHORT_NO_OUTPUTS
 #define COHORT_LOAD(s, r, to) "ldr" s " " r to ", [x9]\n\t"

@@ -24,8 +24,10 @@
 #endif
 #if defined(COHORT_PERCPU_UNLOADABLE)
 #define COHORT_RSEQ_WITHDRAW "movq $0, " COHORT_RSEQ_AT(8) "\n\t"
+#define COHORT_RSEQ_LEFT_EARLY withdraw_sequence()
 #else
 #define COHORT_RSEQ_WITHDRAW
+#define COHORT_RSEQ_LEFT_EARLY (void)0
 #endif
 
 #define COHORT_RSEQ_START                                                \
@@ -61,10 +63,11 @@
                           : absent);                                                                                             \
     }
 
-#define COHORT_RSEQ_ANSWER \
-    asm volatile("");      \
-    return true;           \
-    absent:                \
+#define COHORT_RSEQ_ANSWER  \
+    asm volatile("");       \
+    return true;            \
+    absent:                 \
+    COHORT_RSEQ_LEFT_EARLY; \
     return false
 
 // The same for the four sizes: suffix of the instruction, and the modifier that names a register of that size.
@@ -80,6 +83,13 @@
     }
 
 namespace cohort::percpu::detail::sequence {
+
+#if defined(COHORT_PERCPU_UNLOADABLE)
+/// The same for a sequence that was left before its end.
+inline void withdraw_sequence() noexcept {
+    *reinterpret_cast<volatile std::uint64_t*>(static_cast<char*>(__builtin_thread_pointer()) + sys::rseq_offset() + sys::rseq_cs_at) = 0;
+}
+#endif
 
 #define COHORT_COPY "(%[at],%%rax)"
 #define COHORT_NO_OUTPUTS
