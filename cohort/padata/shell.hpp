@@ -13,6 +13,7 @@
 #include <concepts>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -30,6 +31,8 @@ enum class full_policy {
 };
 
 struct shell_options {
+    /// For reports (the watchdog, heads()); may be empty.
+    std::string name = {};
     /// Jobs in flight (submitted and not yet through serial()): 1 .. 2^20, rounded up to a power of two.
     std::uint32_t window = 1024;
     /// Sum of job::bytes in flight; 0: no limit. A job larger than that is admitted when nothing else is in flight.
@@ -64,7 +67,8 @@ public:
 
     /// Takes the next place in the order and queues the job. cb_cpu: where serial() shall run, a CPU number or any_cpu; a CPU that is not in the
     /// usable serial mask is replaced by the (cb_cpu % weight)-th of the mask and written back, as the kernel does.
-    /// Errors: EAGAIN, full and full_policy::eagain (nothing changed); EINVAL, cb_cpu beyond the machine; ESHUTDOWN after the shell was moved from.
+    /// Errors, in this order; nothing is changed by them, save cb_cpu by EBUSY: EINVAL, the instance is stopped, or cb_cpu beyond the machine; EBUSY, a mask change is
+    /// under way (only with instance_options::busy_while_changing); EAGAIN, full and full_policy::eagain. ESHUTDOWN after the shell was moved from.
     /// Called from parallel() or serial() of the same shell it never waits: beyond the window the job is kept in a list.
     /// Cost: about 20 ns; about 15 ns in all where the job runs inline.
     result<void> do_parallel(job& j, int& cb_cpu);

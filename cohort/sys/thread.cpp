@@ -3,6 +3,7 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +28,14 @@ std::uint64_t thread_cpu_ns() noexcept {
     ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
 }
+
+std::uint64_t thread_sleeps() noexcept {
+    rusage used{};
+    ::getrusage(RUSAGE_THREAD, &used);
+    return static_cast<std::uint64_t>(used.ru_nvcsw);
+}
+
+int thread_id() noexcept { return static_cast<int>(::gettid()); }
 
 result<void> pin_thread(const cpumask& cpus) {
     unsigned long words[max_cpus / (8 * sizeof(unsigned long))] = {};

@@ -4,7 +4,7 @@
 ///     sys::pin_thread(cpumask{3});                 // result<void>
 ///     for (int i = 0; i < 64 && !ready(); ++i) sys::cpu_relax();
 ///
-/// Kernel: sched_setaffinity(2), getcpu(2), sched_yield(2).
+/// Kernel: sched_setaffinity(2), getcpu(2), sched_yield(2), getrusage(2), gettid(2).
 #pragma once
 
 #include <sched.h>
@@ -45,6 +45,11 @@ inline void yield_thread() noexcept { ::sched_yield(); }
 
 /// CPU time that the calling thread has used, in nanoseconds. About 0.2 us.
 std::uint64_t thread_cpu_ns() noexcept;
+
+/// How often the calling thread has given its CPU up to wait for something (voluntary context switches). About 0.3 us.
+std::uint64_t thread_sleeps() noexcept;
+/// The calling thread's number, as ps -L shows it.
+int thread_id() noexcept;
 
 /// Binds the calling thread. Errors: EINVAL, no CPU of the mask is usable.
 result<void> pin_thread(const cpumask& cpus);

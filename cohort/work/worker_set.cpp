@@ -10,6 +10,7 @@
 #include <cohort/base/check.hpp>
 #include <cohort/sys/biased_lock.hpp>
 #include <cohort/sys/futex.hpp>
+#include <cohort/sys/os.hpp>
 #include <cohort/sys/ticks.hpp>
 #include <cohort/work/detail/worker.hpp>
 
@@ -31,7 +32,7 @@ worker_set::worker_set(worker_set_options options)
 result<std::unique_ptr<worker_set>> worker_set::create(worker_set_options options) {
     std::unique_ptr<worker_set> set(new worker_set(std::move(options)));
     (void)sys::ns_per_tick();
-    if (auto r = set->set_cpus(set->options_.general, set->options_.bound); !r) return std::unexpected(r.error());
+    if (auto r = set->set_cpus(set->options_.general, set->options_.bound, set->options_.max_workers); !r) return std::unexpected(r.error());
     return set;
 }
 
@@ -48,15 +49,21 @@ worker_set::~worker_set() COHORT_NO_THREAD_SAFETY_ANALYSIS {
     }
 }
 
-/// Which CPUs get a general worker when there are fewer workers than CPUs: from the one after the caller's on, so that it keeps its own.
-cpumask worker_set::capped(const cpumask& general) const {
-    if (options_.max_workers <= 0 || general.weight() <= options_.max_workers) return general;
+/// Which CPUs get a general worker when there are fewer workers than CPUs: those that have one, then from the one after the caller's on, so that it keeps its own.
+cpumask worker_set::capped(const cpumask& general, int most) const {
+    if (most <= 0 || general.weight() <= most) return general;
     cpumask out;
-    int cpu = sys::current_cpu();
-    for (int i = 0; i < options_.max_workers; ++i) {
+    for (int cpu : chosen_ & general) {
+        if (most == 0) break;
+        out.set(cpu);
+        --most;
+    }
+    for (int cpu = sys::current_cpu(); most > 0;) {
         cpu = general.next(cpu + 1);
         if (cpu < 0) cpu = general.first();
+        if (out.test(cpu)) continue;
         out.set(cpu);
+        --most;
     }
     return out;
 }
@@ -65,11 +72,25 @@ result<worker*> worker_set::start_worker(int cpu) {
     auto w = std::make_unique<worker>();
     w->cpu = cpu;
     worker* raw = w.get();
+    {  // before there is a thread: nothing below may throw
+        std::vector<std::unique_ptr<worker>> more;
+        std::vector<worker*> more_idle;
+        more.reserve(by_cpu_.size());
+        more_idle.reserve(by_cpu_.size());
+        sys::spin_guard hold(lock_);
+        if (workers_.capacity() < by_cpu_.size()) {
+            for (auto& old : workers_) more.push_back(std::move(old));
+            workers_.swap(more);
+            for (worker* old : idle_) more_idle.push_back(old);
+            idle_.swap(more_idle);
+        }
+    }
     std::atomic<int> started{0};  // 1 = runs, else -errno of binding
     try {
         raw->thread = std::thread([this, raw, &started] {
             auto bound = options_.pin ? sys::pin_thread(cpumask{raw->cpu}) : result<void>{};
             bool ok = bound.has_value();
+            raw->tid = sys::thread_id();
             sys::name_thread((options_.name + "/" + std::to_string(raw->cpu)).c_str());
             started.store(ok ? 1 : -bound.error().code, std::memory_order_release);
             started.notify_one();
@@ -89,13 +110,14 @@ result<worker*> worker_set::start_worker(int cpu) {
     return raw;
 }
 
-result<void> worker_set::set_cpus(const cpumask& general, const cpumask& bound) {
+result<void> worker_set::set_cpus(const cpumask& general, const cpumask& bound, int max_workers) {
     if (general.empty()) return fail(EINVAL, "worker set \"" + options_.name + "\"", "set CPUs", "the mask is empty");
     lock_guard one(resize_);
     if (int last = std::max(general.last(), bound.last()); last >= static_cast<int>(by_cpu_.size())) {
         return fail(EINVAL, "worker set \"" + options_.name + "\"", "set CPUs", "cpu " + std::to_string(last) + " is beyond the machine");
     }
-    cpumask chosen = capped(general);
+    if (max_workers < 0) max_workers = max_workers_;
+    cpumask chosen = capped(general, max_workers);
     if (options_.own_threads) {
         for (int cpu : chosen | bound) {
             if (find(cpu)) continue;
@@ -103,6 +125,12 @@ result<void> worker_set::set_cpus(const cpumask& general, const cpumask& bound) 
         }
     }
     std::vector<worker*> changed, choosing;
+    changed.reserve(by_cpu_.size());
+    choosing.reserve(by_cpu_.size());
+    // From here on nothing fails.
+    max_workers_ = max_workers;
+    chosen_ = chosen;
+    used_ = chosen | bound;
     {
         sys::spin_guard hold(lock_);
         options_.general = chosen;
@@ -123,6 +151,15 @@ result<void> worker_set::set_cpus(const cpumask& general, const cpumask& bound) 
         }
     }
     return {};
+}
+
+void worker_set::bind_again() {
+    if (!options_.pin) return;
+    lock_guard one(resize_);
+    for (int cpu : used_) {
+        // EINVAL: it went away again; whoever tells us of that calls us again.
+        if (worker* w = find(cpu)) (void)sys::real().sched_setaffinity(w->tid, cpumask{cpu});
+    }
 }
 
 cpumask worker_set::general_cpus() const {

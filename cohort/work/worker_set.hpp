@@ -62,9 +62,11 @@ public:
     void post(mail& m, int cpu);
 
     /// New masks; threads for new CPUs are started. After it returns no worker outside `general` claims a batch; one claimed before goes on. Threads are kept
-    /// until the set ends: the worker of a CPU that left the masks still takes the mail of that CPU.
-    /// Errors: as create; the masks are as before then. From a callback: yes, once it has called context::found().
-    result<void> set_cpus(const cpumask& general, const cpumask& bound);
+    /// until the set ends: the worker of a CPU that left the masks still takes the mail of that CPU. max_workers: as in the options; -1: as it was.
+    /// Errors: as create; the masks are as before then, also when it throws bad_alloc. From a callback: yes, once it has called context::found().
+    result<void> set_cpus(const cpumask& general, const cpumask& bound, int max_workers = -1);
+    /// Binds the workers of the masks to their CPUs again: the system unbinds a thread whose CPU goes offline or leaves the cpuset, and others may.
+    void bind_again();
 
     /// Lends the calling thread for one batch or the mail that nobody owns. Returns whether it did anything.
     bool poll();
@@ -124,7 +126,7 @@ private:
     worker* find(int cpu) const {
         return cpu >= 0 && cpu < static_cast<int>(by_cpu_.size()) ? by_cpu_[static_cast<std::size_t>(cpu)].load(std::memory_order_acquire) : nullptr;
     }
-    cpumask capped(const cpumask& general) const;
+    cpumask capped(const cpumask& general, int most) const COHORT_REQUIRES(resize_);
 
     worker_set_options options_;                              // [const after init]
     alignas(64) std::atomic<std::uint64_t> state_{0};         // [atomic: {searching, parked}; see README.md]
@@ -140,6 +142,9 @@ private:
     std::vector<std::unique_ptr<worker>> workers_ COHORT_GUARDED_BY(lock_);  // grows only; entries live as long as the set
     std::vector<std::atomic<worker*>> by_cpu_;                // [const size after init; entries set once, under lock_]
     mutex resize_;                                            // one set_cpus at a time; before lock_
+    int max_workers_ COHORT_GUARDED_BY(resize_) = 0;
+    cpumask chosen_ COHORT_GUARDED_BY(resize_);               // those of the general CPUs that have a general worker
+    cpumask used_ COHORT_GUARDED_BY(resize_);                 // chosen and bound ones
 };
 
 }  // namespace cohort::work

@@ -38,7 +38,7 @@ void shell_core::run_batch(work::context& ctx, run_of_jobs r) {
     for (std::uint64_t seq = r.first; seq != end; ++seq) {
         bool done;
         {
-            frame f(this);
+            frame f(this, part.first, seq, ctx.cpu);
             run_parallel(*ring_.job_at(seq), f, ctx.cpu);
             done = f.done;
         }
@@ -134,7 +134,8 @@ bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& 
             return false;
         }
         bytes += j.bytes;
-        frame f(this);
+        frame f(this, seq, seq, ctx.cpu);
+        f.begin_serial();
         run_serial(j);
     }
     publish_bytes();

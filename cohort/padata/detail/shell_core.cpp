@@ -20,7 +20,7 @@ void bump(std::atomic<std::uint64_t>& counter) { counter.store(counter.load(std:
 
 shell_core::shell_core(instance::impl& inst, const shell_options& options)
     : inst_(inst), options_(options), ring_(options.window) {
-    inst_.shells.fetch_add(1, std::memory_order_relaxed);
+    inst_.shells->add(*this);
 }
 
 shell_core::~shell_core() {
@@ -35,7 +35,7 @@ shell_core::~shell_core() {
         else sys::yield_thread();
     }
     inst_.workers().retire(*this);
-    inst_.shells.fetch_sub(1, std::memory_order_relaxed);
+    inst_.shells->remove(*this);
 }
 
 // ---- entering
@@ -48,6 +48,8 @@ int shell_core::valid_cb_cpu(int asked) const {
 }
 
 result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
+    const unsigned refuses = inst_.refuses();
+    if (refuses & instance::impl::is_stopped) [[unlikely]] return inst_.stopped_error();
     if (cb_cpu != any_cpu) [[unlikely]] {
         if (cb_cpu < 0 || cb_cpu >= inst_.possible_cpus()) {
             return fail(EINVAL, inst_.object(), "do_parallel with cb_cpu " + std::to_string(cb_cpu),
@@ -55,6 +57,7 @@ result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
         }
         cb_cpu = valid_cb_cpu(cb_cpu);
     }
+    if (refuses & instance::impl::is_changing) [[unlikely]] return inst_.busy_error();
     job_access::shell(j) = this;
     job_access::cb_cpu(j) = cb_cpu;
     j.info = 0;
@@ -81,6 +84,7 @@ result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
         waits_.fetch_add(1, std::memory_order_relaxed);
         // A worker that waited would be missing as a worker: it always helps.
         wait_for_head(target, options_.when_full == full_policy::help || inst_.workers().on_worker());
+        if (inst_.refuses() & instance::impl::is_stopped) [[unlikely]] return inst_.stopped_error();
     }
     inst_.workers().publish(*this, lendable_cpu());
     return {};
@@ -129,7 +133,7 @@ bool shell_core::try_inline(job& j) {
     work::context ctx{&inst_.workers(), nullptr, cpu};
     run_of_jobs r{seq, 1};
     {
-        frame f(this);
+        frame f(this, seq, seq, cpu);
         // Every 16th job is timed: a reading costs about as much as the rest of this path.
         bool timed = (++inline_sampler_ & 15) == 0;
         std::uint64_t begin = timed ? sys::ticks() : 0;
@@ -137,6 +141,7 @@ bool shell_core::try_inline(job& j) {
         if (timed) learn(static_cast<double>(sys::ticks() - begin) * sys::ns_per_tick(), 4);
         if (f.done) {
             std::uint32_t size = j.bytes;
+            f.begin_serial();
             run_serial(j);
             bytes_out_.store(bytes_out_.load(std::memory_order_relaxed) + size, std::memory_order_release);
         } else {

@@ -6,8 +6,10 @@
 #include <limits>
 
 #include <cohort/padata/detail/instance_impl.hpp>
+#include <cohort/padata/detail/runner.hpp>
 #include <cohort/padata/detail/turnstile.hpp>
 #include <cohort/padata/shell.hpp>
+#include <cohort/sys/thread.hpp>
 #include <cohort/work/runnable.hpp>
 
 namespace cohort::padata::detail {
@@ -25,10 +27,26 @@ struct job_access {
     static int& cb_cpu(job& j) { return j.cb_cpu_; }
 };
 
-/// The callbacks that this thread is inside of, innermost first. On the stack.
+/// The callbacks that this thread is inside of, innermost first. On the stack. What heads() shows of it stands in the thread's runner.
 struct frame {
-    explicit frame(shell_core* s) : shell(s), outer(top) { top = this; }
-    ~frame() { top = outer; }
+    /// Job `seq`, on `cpu`; those from `from` on are finished together with it.
+    frame(shell_core* s, std::uint64_t from, std::uint64_t seq, int cpu) : shell(s), depth(top ? top->depth + 1 : 0), outer(top) {
+        top = this;
+        if (depth >= runner::most) [[unlikely]] return;
+        shown = &runner::mine().levels[static_cast<std::size_t>(depth)];
+        shown->from.store(from, std::memory_order_relaxed);
+        shown->seq.store(seq, std::memory_order_relaxed);
+        shown->cpu.store(cpu, std::memory_order_relaxed);
+        shown->serial.store(false, std::memory_order_relaxed);
+        shown->shell.store(static_cast<const void*>(s), std::memory_order_release);  // pairs with [acquire: runner::all]
+    }
+    ~frame() {
+        if (shown) shown->shell.store(nullptr, std::memory_order_relaxed);
+        top = outer;
+    }
+    void begin_serial() const {
+        if (shown) shown->serial.store(true, std::memory_order_relaxed);
+    }
     frame(const frame&) = delete;
     frame& operator=(const frame&) = delete;
     static bool inside(const shell_core* s) {
@@ -42,12 +60,14 @@ struct frame {
     shell_core* shell;
     job* current = nullptr;  // whose parallel() runs
     bool done = false;       // do_serial(current) was called in it, on this thread
+    runner::level* shown = nullptr;
+    int depth;
     frame* outer;
 };
 
 /// Synchronization: the ring's lock guards entering (late_*, bytes_in_). Whoever has the turn owns turn_*, bytes_out_ and first_exception_ until it passes the turn on.
 /// Between pass and next use nothing of the shell is touched: the owner may have destroyed it.
-class shell_core final : public work::runnable, public work::mail {
+class shell_core final : public work::runnable, public work::mail, public stream {
 public:
     shell_core(instance::impl& inst, const shell_options& options);
     ~shell_core() override;
@@ -73,6 +93,11 @@ private:
     bool ready() const noexcept override { return ring_.ready(); }
     bool unfenced() const noexcept override { return ring_.biased(); }
     void deliver(work::context& ctx) override;
+
+    // stream
+    std::optional<head_state> head(const std::vector<runner::snapshot>& running) const override;
+    const std::string& label() const override { return options_.name; }
+    struct sleep_watch;
 
     // entering
     int valid_cb_cpu(int asked) const;
@@ -133,6 +158,23 @@ private:
 
 // Both are on the path of a job that runs inline, a few nanoseconds in all: here, so that they are inlined.
 
+/// The debug mode that tells of callbacks which slept.
+struct shell_core::sleep_watch {
+    sleep_watch(const shell_core& s, const char* callback, std::uint64_t seq) : shell(s), name(callback), job(seq), on(s.inst_.report_sleepers()) {
+        if (on) [[unlikely]] before = sys::thread_sleeps();
+    }
+    ~sleep_watch() {
+        if (!on) [[likely]] return;
+        if (std::uint64_t times = sys::thread_sleeps() - before) shell.inst_.tell_slept(shell.shown_name(), name, job, times);
+    }
+    sleep_watch(const sleep_watch&) = delete;
+    sleep_watch& operator=(const sleep_watch&) = delete;
+    const shell_core& shell;
+    const char* name;
+    std::uint64_t job, before = 0;
+    bool on;
+};
+
 inline void shell_core::run_parallel(job& j, frame& f, int cpu) {
     f.current = &j;
     if (job_access::seq(j) < cancel_before_.load(std::memory_order_relaxed)) [[unlikely]] {
@@ -142,12 +184,15 @@ inline void shell_core::run_parallel(job& j, frame& f, int cpu) {
     }
     work::gate* gate = inst_.workers().around();
     if (gate) gate->enter(cpu);
-    try {
-        j.parallel();
-    } catch (...) {
-        job_access::error(j) = std::current_exception();
-        j.info = -EIO;
-        f.done = true;
+    {
+        const sleep_watch asleep(*this, "parallel", job_access::seq(j));
+        try {
+            j.parallel();
+        } catch (...) {
+            job_access::error(j) = std::current_exception();
+            j.info = -EIO;
+            f.done = true;
+        }
     }
     if (gate) gate->leave(cpu);
     f.current = nullptr;
@@ -155,6 +200,7 @@ inline void shell_core::run_parallel(job& j, frame& f, int cpu) {
 
 inline void shell_core::run_serial(job& j) {
     if (j.info != 0) [[unlikely]] failed_.store(failed_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    const sleep_watch asleep(*this, "serial", job_access::seq(j));
     try {
         j.serial();  // the job is gone
     } catch (...) {

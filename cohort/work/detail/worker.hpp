@@ -14,6 +14,7 @@ namespace cohort::work {
 /// Fields without a mark belong to the thread itself.
 struct worker {
     int cpu = 0;                            // [const after init]
+    int tid = 0;                            // [const after init] the thread's number
     std::atomic<bool> general{false};       // [atomic: set_cpus writes, the thread looks before each batch]
     std::atomic<bool> choosing{false};      // [atomic: the thread is between its look at `general` and its claim; set_cpus waits for the end]
     std::atomic<std::uint32_t> token{0};    // [atomic: counts wake-ups, under the set's lock_; futex word of sleep()]

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What a stream's oldest job does, asked by somebody who only looks.
+#include <cohort/padata/detail/shell_core.hpp>
+
+namespace cohort::padata::detail {
+
+std::optional<head_state> shell_core::head(const std::vector<runner::snapshot>& running) const {
+    head_state out;
+    const std::uint64_t head = ring_.head(), tail = ring_.tail();
+    if (head >= tail) return std::nullopt;
+    out.seq = out.job = head;
+    out.behind = tail - head - 1;
+    const bool finished = !ring_.turn_waits_at(head);
+    const void* self = static_cast<const void*>(this);
+    const runner::snapshot* by = nullptr;
+    for (const runner::snapshot& r : running) {
+        if (r.shell != self || r.seq < head || r.from > head) continue;
+        if (!by || r.seq < by->seq) by = &r;
+    }
+    if (by) {
+        out.job = by->seq;
+        out.cpu = by->cpu;
+        out.thread = by->thread;
+    }
+    if (by) out.phase = by->serial ? head_phase::delivering : head_phase::running;
+    else if (finished) out.phase = head_phase::delivering;
+    else if (ring_.claimed() <= head) out.phase = head_phase::waiting;
+    else out.phase = head_phase::unfinished;
+    return out;
+}
+
+}  // namespace cohort::padata::detail
