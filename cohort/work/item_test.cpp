@@ -321,6 +321,7 @@ TEST(queue, max_active_bounds_what_runs_at_once) {
             int n = ++inside;
             too_many += n > 2;
             both += n == 2;
+            wait_until([&] { return both.load() > 0; });  // the first waits inside for the second
             for (int k = 0; k < 5'000; ++k) sys::cpu_relax();
             --inside;
         }));
