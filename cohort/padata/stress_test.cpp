@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Order and exactly-once under everything at once: masks that change every millisecond, jobs that finish later on another thread, jobs bound to CPUs,
-/// cheap and dear jobs mixed, submits from callbacks. COHORT_STRESS_JOBS sets the number of jobs, COHORT_SEED the seed (printed).
+/// Order and exactly-once under everything at once: masks that change every millisecond, CPUs that go off- and online, jobs that finish later on another
+/// thread, jobs bound to CPUs, cheap and dear jobs mixed, submits from callbacks. COHORT_STRESS_JOBS sets the number of jobs, COHORT_SEED the seed (printed).
 #include <cohort/padata/shell.hpp>
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
-#include <deque>
 #include <iostream>
+#include <limits>
 #include <mutex>
 #include <random>
 #include <thread>
 #include <vector>
 
+#include <cohort/machine/usable_events.hpp>
 #include <cohort/sys/futex.hpp>
 #include <cohort/sys/thread.hpp>
 
@@ -125,7 +127,7 @@ struct stress_job final : job {
 /// Changes both masks of an instance every millisecond until it goes away.
 class mask_changer {
 public:
-    mask_changer(instance& inst, std::uint64_t seed) : thread_([this, &inst, seed] { main(inst, seed); }) {}
+    mask_changer(instance& inst, std::uint64_t seed, cpumask cpus = *sys::thread_affinity()) : thread_([this, &inst, seed, cpus] { main(inst, seed, cpus); }) {}
     ~mask_changer() { join(); }
     std::uint64_t join() {
         stop_ = true;
@@ -134,9 +136,8 @@ public:
     }
 
 private:
-    void main(instance& inst, std::uint64_t seed) {
+    void main(instance& inst, std::uint64_t seed, const cpumask& all) {
         rng random{seed | 1};
-        cpumask all = *sys::thread_affinity();
         auto at = std::chrono::steady_clock::now();
         while (!stop_) {
             cpumask mask;
@@ -193,6 +194,132 @@ TEST(padata_stress, order_and_exactly_once_while_masks_change_every_millisecond)
     EXPECT_EQ(out.bad.load(), 0u);
     EXPECT_GT(changes, 0u);
 }
+
+/// A machine whose CPUs, affinity, cpuset and quota change all the time. It has two CPUs more than this one, so that workers are not bound.
+class restless_machine {
+public:
+    explicit restless_machine(std::uint64_t seed)
+        : all_(*sys::thread_affinity() | cpumask{sys::thread_affinity()->last() + 1, sys::thread_affinity()->last() + 2}),
+          cpus_(all_, nodemask{0}),
+          may_(cpus_, all_),
+          random_{seed | 1} {}
+
+    machine::usable_events& usable() { return may_; }
+    const cpumask& all() const { return all_; }
+    void begin() { thread_ = std::thread([this] { main(); }); }
+    /// Everything is online and allowed again. How many changes there were.
+    std::uint64_t end() {
+        stop_ = true;
+        thread_.join();
+        EXPECT_TRUE(cpus_.set(all_, nodemask{0}));
+        EXPECT_TRUE(may_.set_affinity(all_));
+        EXPECT_TRUE(may_.set_cpuset(all_));
+        EXPECT_TRUE(may_.set_quota(std::numeric_limits<double>::infinity()));
+        return changes_;
+    }
+
+private:
+    cpumask some() {
+        cpumask out;
+        for (int cpu : all_) if (random_() & 1) out.set(cpu);
+        return out;
+    }
+    void main() {
+        auto at = std::chrono::steady_clock::now();
+        while (!stop_) {
+            const int cpu = all_.nth(static_cast<int>(random_() % static_cast<unsigned>(all_.weight())));
+            switch (random_() % 8) {
+                case 0: (void)may_.set_affinity(some()); break;
+                case 1: (void)may_.set_cpuset(some()); break;
+                case 2: (void)may_.set_quota(static_cast<double>(random_() % 40 + 1) / 10); break;
+                case 3: case 4: (void)cpus_.cpu_offline(cpu); break;  // EINVAL: the last one stays
+                default: (void)cpus_.cpu_online(cpu);
+            }
+            ++changes_;
+            at += std::chrono::microseconds(500);
+            std::this_thread::sleep_until(at);  // a rate, nothing waits for it
+        }
+    }
+    const cpumask all_;
+    machine::synthetic_events cpus_;
+    machine::synthetic_usable may_;
+    rng random_;
+    std::atomic<bool> stop_{false};
+    std::uint64_t changes_ = 0;
+    std::thread thread_;
+};
+
+/// Jobs that are refused (the instance is stopped, or being changed) are submitted again; how often that was.
+template <class Submit>
+std::uint64_t submit_at_last(Submit submit, std::initializer_list<int> may_answer) {
+    for (std::uint64_t refused = 0;; ++refused) {
+        auto done = submit();
+        if (done) return refused;
+        if (std::find(may_answer.begin(), may_answer.end(), done.error().code) == may_answer.end()) {
+            ADD_FAILURE() << done.error().line();
+            return refused;
+        }
+        sys::yield_thread();
+    }
+}
+
+void order_with_hotplug(bool kernel_compatible) {
+    const std::uint64_t seed = stress_seed();
+    const std::uint64_t jobs = stress_jobs(1'000'000);
+    device dev;
+    restless_machine world(seed + 2);
+    std::atomic<std::uint64_t> stops{0};
+    notifier::block count([&](unsigned long event, void* data) {
+        if (event == masks_changed && static_cast<mask_change*>(data)->stopped) ++stops;
+        return notifier::ok;
+    });
+    shared_state out;
+    out.dev = &dev;
+    constexpr std::uint32_t window = 512;
+    std::vector<stress_job> pool(2 * window);
+    rng random{seed | 1};
+    std::uint64_t changes, hotplugs, refused = 0;
+    auto inst = instance::create({.name = "hotplug", .machine = &world.usable(), .busy_while_changing = kernel_compatible}).value();
+    ASSERT_TRUE(inst->changes().add(count));
+    {
+        auto s = shell::create(*inst, {.name = "all", .window = window}).value();
+        mask_changer changer(*inst, seed + 1, world.all());
+        world.begin();
+        for (std::uint64_t i = 0; i < jobs; ++i) {
+            stress_job& j = pool[i % pool.size()];
+            const std::uint64_t r = random();
+            j.out = &out;
+            j.number = i;
+            j.parallels = j.serials = 0;
+            j.work = (i >> 14) % 2 ? 0 : static_cast<std::uint32_t>(r % 64);
+            j.to_device = (r >> 32) % 4096 == 0;
+            const cpumask& all = world.all();
+            const int cpu = (r >> 48) % 512 == 0 ? all.nth(static_cast<int>((r >> 8) % static_cast<unsigned>(all.weight()))) : any_cpu;
+            refused += submit_at_last([&] { int at = cpu; return s.do_parallel(j, at); }, {EINVAL, EBUSY});
+        }
+        ASSERT_TRUE(s.drain());
+        changes = changer.join();
+        hotplugs = world.end();
+        const shell_stats st = s.stats();
+        EXPECT_EQ(st.delivered, jobs);
+        EXPECT_EQ(st.submitted, jobs);
+        for (mask_kind kind : {mask_kind::parallel, mask_kind::serial}) {
+            EXPECT_EQ(inst->usable_mask(kind), inst->user_mask(kind)) << "all that was asked for is there again";
+        }
+        EXPECT_FALSE(inst->stopped());
+        std::cout << jobs << " jobs, " << changes << " mask changes, " << hotplugs << " changes of the machine, " << stops << " stops, " << refused << " refusals, "
+                  << st.ran_inline << " inline, " << st.handovers << " hand-overs, " << out.asynchronous << " finished elsewhere\n";
+    }
+    ASSERT_TRUE(inst->changes().remove(count));
+    EXPECT_EQ(out.next, jobs);
+    EXPECT_EQ(out.bad.load(), 0u);
+    EXPECT_GT(changes, 0u);
+    EXPECT_GT(hotplugs, 0u);
+    EXPECT_TRUE(jobs < 100'000 || stops.load() > 0) << "no mask ever lost its last CPU";
+}
+
+TEST(padata_stress, order_and_exactly_once_while_masks_change_and_cpus_come_and_go) { order_with_hotplug(false); }
+TEST(padata_stress, order_and_exactly_once_with_ebusy_and_cpus_that_come_and_go) { order_with_hotplug(true); }
 
 TEST(padata_stress, shells_come_and_go_while_others_work) {
     std::uint64_t seed = stress_seed();
