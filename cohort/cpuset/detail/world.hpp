@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The state of a model, and what the files of this folder do to it. Functions that answer a `verdict` change nothing when it is a refusal.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <cohort/cpuset/detail/pressure.hpp>
+#include <cohort/cpuset/model.hpp>
+#include <cohort/cpuset/partition.hpp>
+
+namespace cohort::cpuset::detail {
+
+/// What a write may change of a set: copied, changed, validated, and only then put back.
+struct request {
+    cpumask cpus;        ///< cpuset.cpus
+    cpumask exclusive;   ///< cpuset.cpus.exclusive
+    cpumask granted;     ///< cpuset.cpus.exclusive.effective
+    nodemask mems;       ///< cpuset.mems
+    bool cpu_exclusive = false, mem_exclusive = false;
+
+    /// The CPUs that a partition of this set asks for.
+    const cpumask& wanted() const { return exclusive.empty() ? cpus : exclusive; }
+    bool wants_nothing() const { return cpus.empty() && exclusive.empty(); }
+};
+
+/// A cgroup, and its cpuset where the parent hands the controller on. Ownership: a group owns its children.
+struct group {
+    std::string name;
+    group* parent = nullptr;
+    group *first = nullptr, *last = nullptr, *next = nullptr, *before = nullptr;  // children and siblings, in the order of creation
+    std::map<std::string, std::unique_ptr<group>, std::less<>> children;
+    std::set<std::string, std::less<>> tasks;  // its own
+    std::size_t tasks_below = 0;               // in the whole subtree, itself included
+    bool hands_on = false;                     // cpuset in cgroup.subtree_control
+    bool has_cpuset = false;
+    const group* owner = nullptr;              // the delegated group whose user created this one; null: root's
+    bool delegated = false;
+
+    request own;
+    cpumask effective_cpus;
+    nodemask effective_mems;
+    nodemask old_mems;                         // where the pages of its tasks are
+    partition_state state = partition_state::member;
+    partition_reason reason = partition_reason::none;
+    bool remote = false;                       // a valid partition that takes its CPUs from the root
+    bool balance = true;                       // sched_load_balance
+
+    bool hardwall = false, migrate = false, spread_page = false, spread_slab = false, clone_children = false;  // version 1
+    int relax = -1;
+    pressure_meter pressure;
+
+    bool is_root() const { return !parent; }
+    bool valid() const { return is_valid(state); }
+    bool invalid() const { return is_invalid(state); }
+    bool local() const { return valid() && !remote; }
+};
+
+struct task {
+    std::string name;
+    group* at = nullptr;
+    cpumask cpus;                      // what the scheduler uses
+    std::optional<cpumask> asked = {}; // sched_setaffinity, unfiltered
+    nodemask mems;
+    memory_policy policy = {};
+    std::optional<memory_policy> vma = {};
+    const group* owner = nullptr;      // as group::owner
+};
+
+struct verdict {
+    int code = 0;
+    std::string why = {};
+    bool refused() const { return code != 0; }
+};
+
+struct world {
+    kernel profile = kernel::v6_12;
+    bool v1 = false;
+    cpumask possible, active, boot_isolated;
+    nodemask possible_nodes, memory_nodes;
+    int cpu_ids = 1, node_ids = 64;    // bits in the lists of files
+    int relax_max = 1;
+
+    cpumask sub_cpus;                  // CPUs that partitions have taken from the root
+    cpumask isolated;                  // of them, those of isolated ones
+    std::unique_ptr<group> root;
+    std::vector<group*> remotes;       // valid remote partitions, newest first
+    std::map<std::string, task, std::less<>> tasks;
+    bool pressure_on = false, suspended = false;
+    std::int64_t now = 0;              // seconds
+    const group* user = nullptr;       // commands are given by the user that this group is delegated to; null: root
+
+    const rules& kernel_rules() const { return rules_of(profile); }
+    bool admin() const { return !user; }
+};
+
+// tree.cpp
+group* find(world& w, std::string_view path);
+std::string path_of(const group& g);
+/// The next cpuset in pre-order below `top`, `top` being the first; null at the end. skip: nothing below `at`.
+group* next_cpuset(group* at, const group* top, bool skip = false);
+/// The next child of the same parent that has a cpuset.
+group* next_child(group* at);
+group* first_child(const group& g);
+/// The set that governs g: itself, or the nearest above that has one.
+group& cpuset_of(group& g);
+verdict make_group(world& w, std::string_view path);
+verdict remove_group(world& w, std::string_view path);
+verdict set_controller(world& w, std::string_view path, bool on);
+verdict bind(world& w, bool to_v2);
+/// A cpuset begins to be, as its parent's child.
+void bring_online(world& w, group& g);
+verdict may_write(const world& w, const group& g);
+verdict no_such_group(std::string_view path);
+
+// request.cpp
+result<cpumask> read_cpus(const world& w, std::string_view text);
+verdict write_cpus(world& w, group& g, std::string_view text);
+verdict write_exclusive(world& w, group& g, std::string_view text);
+
+// validate.cpp
+verdict validate(const world& w, const group& g, const request& trial);
+/// Is a task of g, or of a set below that does not belong to a partition of its own, there? without: a child that is not counted.
+bool populated(const world& w, const group& g, const group* without = nullptr);
+/// Would a populated partition be left without an active CPU if `g` had `cpus`? Kernel: tasks_nocpu_error.
+bool starves(const world& w, const group& parent, const group& g, const cpumask& cpus);
+
+// partition_write.cpp
+verdict write_partition(world& w, group& g, std::string_view text);
+void become(world& w, group& g, partition_state wanted);
+/// CPU exclusivity of a partition; false: a sibling is in the way.
+bool set_exclusive_flag(world& w, group& g, bool on);
+/// A set that is no partition keeps what is a member's.
+void reset_to_member(group& g);
+void drop_grant(group& g);
+void follow_balance(group& g);
+/// The CPUs that the partition g would have if it were (re)made now.
+cpumask grantable(const world& w, const group& g, const request& asked);
+bool conflicts_with_housekeeping(const world& w, partition_state s, const cpumask& cpus);
+
+// local.cpp
+partition_reason enable_local(world& w, group& g, partition_state wanted);
+void disable_local(world& w, group& g);
+/// The reason is the caller's to record.
+void invalidate_local(world& w, group& g);
+/// new_cpus: a write of them; null: the parent has changed.
+void update_local(world& w, group& g, const cpumask* new_cpus);
+/// CPUs leave `from` (the root: and are counted as partitions') for a partition in state s; and come back.
+void take_cpus(world& w, group& from, partition_state s, const cpumask& cpus);
+void give_back(world& w, group& to, partition_state s, const cpumask& cpus);
+
+// remote.cpp
+partition_reason enable_remote(world& w, group& g, partition_state wanted);
+void disable_remote(world& w, group& g);
+void update_remote(world& w, group& g, const cpumask& cpus);
+/// An exclusive list above remote partitions changes to `granted`: those that lose a CPU by it become invalid.
+void check_remotes(world& w, const group& g, const cpumask& granted);
+
+// propagate.cpp
+void propagate(world& w, group& top, bool force);
+/// Siblings of `changed` whose CPUs follow the parent's; changed may be null.
+void propagate_siblings(world& w, group& parent, const group* changed);
+/// The effective CPUs of the partition g; children that no longer fit become invalid.
+cpumask partition_cpus(world& w, group& g);
+
+// mems.cpp
+verdict write_mems(world& w, group& g, std::string_view text);
+void propagate_mems(world& w, group& top);
+
+// tasks.cpp
+void update_tasks(world& w, group& g);
+void update_task_mems(world& w, group& g);
+/// CPUs that a task of g may ask for.
+cpumask allowed_cpus(const world& w, const group& g);
+nodemask allowed_mems(const world& w, const group& g);
+verdict attach(world& w, std::string_view path, const std::string& name);
+verdict fork(world& w, const std::string& name, const std::string& child);
+verdict exit(world& w, const std::string& name);
+verdict set_affinity(world& w, const std::string& name, const cpumask& cpus);
+verdict set_policy(world& w, const std::string& name, const memory_policy& p, bool vma);
+answer show_task(const world& w, const std::string& name);
+answer list_tasks(world& w, std::string_view path);
+/// Moves without asking; CPUs, nodes and policies follow.
+void move_task(world& w, task& t, group& to);
+
+// domains.cpp
+std::vector<cpumask> sched_domains(const world& w);
+
+// hotplug.cpp
+verdict set_cpu_online(world& w, std::int64_t cpu, bool on);
+verdict set_node_online(world& w, std::int64_t node, bool on);
+
+// files.cpp
+answer read_file(world& w, std::string_view path, std::string_view file);
+verdict write_file(world& w, std::string_view path, std::string_view file, std::string_view text);
+std::vector<std::string> files_of(const world& w, const group& g);
+
+// v1_files.cpp
+verdict write_flag(world& w, group& g, std::string_view file, std::string_view text);
+verdict write_relax(world& w, group& g, std::string_view text);
+
+// invariants.cpp
+std::string broken(const world& w);
+
+}  // namespace cohort::cpuset::detail

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// `cohort cpuset` as users run it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <cohort/sys/testing/scratch_dir.hpp>
+
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+struct ran {
+    int code = -1;
+    std::string out, err;
+};
+
+class cpuset_cli : public ::testing::Test {
+protected:
+    ran simulate(const std::string& script, const std::string& options) {
+        std::ofstream(dir_ / "script", std::ios::binary) << script;
+        const std::string command = "timeout -k 2 60 '" COHORT_PROGRAM "' cpuset simulate " + options + " <'" + dir_ / "script" + "' >'" + dir_ / "out" + "' 2>'" + dir_ / "err" + "'";
+        const int status = std::system(command.c_str());
+        return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp("out"), slurp("err")};
+    }
+    static std::vector<nlohmann::json> objects(const std::string& out) {
+        std::vector<nlohmann::json> all;
+        std::istringstream lines(out);
+        for (std::string line; std::getline(lines, line);) all.push_back(nlohmann::json::parse(line));
+        return all;
+    }
+
+private:
+    std::string slurp(const std::string& name) {
+        std::ifstream f(dir_ / name, std::ios::binary);
+        std::ostringstream s;
+        s << f.rdbuf();
+        return s.str();
+    }
+    cohort::sys::testing::scratch_dir dir_;
+};
+
+constexpr const char* eight = " --machine 'synthetic:pack:2 numa:1 core:2 pu:2'";
+
+TEST_F(cpuset_cli, simulate_answers_each_command_with_one_object) {
+    const ran r = simulate("mkdir a\nwrite a cpuset.cpus 2-3\nwrite a cpuset.cpus.partition isolated\nread a cpuset.cpus.partition\n"
+                           "read . cpuset.cpus.effective\ncpu 3 offline\nread a cpuset.cpus.effective\n",
+                           std::string("--kernel 6.12 --json") + eight);
+    EXPECT_EQ(r.code, 0) << r.err;
+    const auto all = objects(r.out);
+    ASSERT_EQ(all.size(), 7u);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        EXPECT_EQ(all[i]["line"], i + 1);
+        EXPECT_EQ(all[i]["ok"], true);
+        EXPECT_EQ(all[i]["schema_version"], 1);
+    }
+    EXPECT_FALSE(all[0].contains("value"));
+    EXPECT_EQ(all[3]["value"], "isolated");
+    EXPECT_EQ(all[4]["value"], "0-1,4-7");
+    EXPECT_EQ(all[6]["value"], "2");
+}
+
+TEST_F(cpuset_cli, simulate_goes_on_after_a_refusal) {
+    const ran r = simulate("rmdir x\n\nread . cpuset.cpus\nattach . t\ntask t\ndomains\ntasks .\nread . cpuset.cpus.effective", std::string("--json") + eight);
+    EXPECT_EQ(r.code, 0) << r.err;
+    const auto all = objects(r.out);
+    ASSERT_EQ(all.size(), 7u);
+    EXPECT_EQ(all[0]["errno"], "ENOENT");
+    EXPECT_EQ(all[0]["ok"], false);
+    EXPECT_THAT(all[0]["why"].get<std::string>(), HasSubstr("\"x\""));
+    EXPECT_EQ(all[1]["line"], 3) << "an empty line counts and says nothing";
+    EXPECT_EQ(all[3]["value"], "0-7");
+    EXPECT_EQ(all[3]["mems"], "0-1");
+    EXPECT_EQ(all[3]["path"], ".");
+    EXPECT_EQ(all[4]["value"], nlohmann::json({"0-7"}));
+    EXPECT_EQ(all[5]["value"], nlohmann::json({"t"}));
+}
+
+TEST_F(cpuset_cli, simulate_ends_at_a_line_outside_the_grammar) {
+    const ran r = simulate("mkdir a\nwrite a\nmkdir b\n", std::string("--json") + eight);
+    EXPECT_EQ(r.code, 2);
+    EXPECT_EQ(objects(r.out).size(), 1u) << "what came before is answered, what comes after is not";
+    EXPECT_EQ(r.err, "cohort: standard input:2:8: a file was expected\n");
+    EXPECT_EQ(simulate(std::string("mkdir \xff/\x01/..\n", 13), std::string("--json") + eight).code, 2);
+}
+
+TEST_F(cpuset_cli, simulate_takes_profiles_and_versions) {
+    EXPECT_THAT(simulate("mkdir a\nread a cpuset.cpus.exclusive", std::string("--kernel 6.1") + eight).out, HasSubstr("ENOENT"));
+    EXPECT_THAT(simulate("mkdir a\nattach a t", std::string("--v1") + eight).out, HasSubstr("ENOSPC"));
+    EXPECT_EQ(simulate("", "--kernel 5.4").code, 2);
+    EXPECT_EQ(simulate("", "--machine synthetic:nonsense").code, 2);
+    EXPECT_THAT(simulate("mkdir a\nread a cpuset.cpus.partition\n", eight).out, HasSubstr("2: read a cpuset.cpus.partition: \"member\"\n"));
+}
+
+TEST_F(cpuset_cli, simulate_takes_any_byte_in_a_value) {
+    const ran r = simulate("mkdir a\nwrite a cpuset.cpus \xff\xfe\n", std::string("--json") + eight);
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(objects(r.out).at(1)["errno"], "EINVAL");
+}
+
+}  // namespace
