@@ -40,7 +40,7 @@ synthetic_usable::synthetic_usable(events& cpus, const cpumask& possible)
           const auto& what = *static_cast<change*>(data);
           (void)edit([&](parts& p) { p.online = what.online; });  // EDEADLK: from a callback of ours; now() then lags until the next change
           return notifier::ok;
-      }) {
+      }, std::numeric_limits<int>::max()) {  // a listener that stops the call must not keep it from us
     COHORT_CHECK(cpus.chain().add(on_change_).has_value(), "a synthetic machine is made from a callback about it");
     (void)edit([&](parts& p) { p.online = source_.online(); });  // what changed in between
 }

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/padata/instance.hpp>
 
+#include <limits>
+
 #include <cohort/base/check.hpp>
 #include <cohort/machine/usable.hpp>
 #include <cohort/padata/detail/instance_impl.hpp>
 #include <cohort/sys/os.hpp>
 
 namespace cohort::padata {
+
+namespace {
+constexpr int first_to_hear = std::numeric_limits<int>::max();  // a listener that stops the call must not keep it from us
+}
 
 result<void> instance::impl::start(instance_options options) {
     options_ = std::move(options);
@@ -44,7 +50,7 @@ result<void> instance::impl::start(instance_options options) {
         on_change_ = std::make_unique<notifier::block>([this](unsigned long, void*) {
             refresh();
             return notifier::ok;
-        });
+        }, first_to_hear);
         if (auto r = source_->chain().add(*on_change_); !r) {
             on_change_.reset();
             return std::unexpected(r.error());
