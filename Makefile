@@ -4,6 +4,7 @@
 #   make check    build, every test, the checks of the tree; last line: N passed, N failed
 #   make bench    side by side with the peers; build/bench/summary.json and plots
 #   make check-long   the same tests at full length (hours are possible)
+#   make lab      real kernels under qemu's emulation: boots them, and holds the model of cpusets against them
 #   make install PREFIX=/usr/local DESTDIR=
 #   make clean
 BUILD  ?= build
@@ -39,8 +40,9 @@ install: all
 	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)" >$(BUILD)/install.log || { tail -n 5 $(BUILD)/install.log; exit 5; }
 	@echo "installed $$(grep -c -- '-- Installing' $(BUILD)/install.log) files under $(DESTDIR)$(PREFIX) (list: $(BUILD)/install.log)"
 
-lab:
-	@echo "make lab: unsupported here: the comparison with a real kernel is not part of this version" >&2; exit 3
+lab: all
+	@scripts/install-packages scripts/packages-lab.txt || echo "make lab: going on without; what is missing is said below" >&2
+	@lab/check $(BUILD)
 
 clean:
 	@rm -rf $(BUILD)

@@ -8,25 +8,12 @@
  *     @@report NAME LINE        for each line of /results/NAME.json, where the program left one
  *     @@done                    every line of the list was taken
  * What a program leaves running is killed before the next one begins. */
-#include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "guest.h"
 
 enum { max_words = 64, line_bytes = 8192 };
-
-static void mount_at(const char* type, const char* where) {
-    mkdir(where, 0755);
-    if (mount(type, where, type, 0, NULL) != 0) printf("@@note mount %s at %s: %s\n", type, where, strerror(errno));
-}
 
 static void child(char** words, int fd) {
     if (setsid() < 0 || dup2(fd, 0) < 0) _exit(126);
@@ -37,30 +24,6 @@ static void child(char** words, int fd) {
     if (*words) execv(*words, words);
     printf("@@note exec %s: %s\n", *words ? *words : "(no program)", strerror(errno));
     _exit(127);
-}
-
-/* Waits for `pid`, and reaps whatever else ends. Returns 0 when the time is over first. */
-static int wait_until(pid_t pid, int seconds, int* status) {
-    struct timespec now, end;
-    sigset_t chld;
-    sigemptyset(&chld);
-    sigaddset(&chld, SIGCHLD);
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += seconds;
-    for (;;) {
-        int one;
-        pid_t who;
-        while ((who = waitpid(-1, &one, WNOHANG)) > 0) {
-            if (who == pid) {
-                *status = one;
-                return 1;
-            }
-        }
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        if (now.tv_sec >= end.tv_sec) return 0;
-        struct timespec left = {end.tv_sec - now.tv_sec, 0};
-        sigtimedwait(&chld, NULL, &left); /* SIGCHLD is blocked, so that none is lost between waitpid and here */
-    }
 }
 
 static void send_report(const char* name) {
@@ -103,15 +66,8 @@ int main(void) {
     static char text[line_bytes];
     setvbuf(stdout, NULL, _IOLBF, 0);
     sigset_t chld;
-    sigemptyset(&chld);
-    sigaddset(&chld, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &chld, NULL);
-    mount_at("devtmpfs", "/dev");
-    mount_at("proc", "/proc");
-    mount_at("sysfs", "/sys");
-    mount_at("cgroup2", "/sys/fs/cgroup");
-    mkdir("/tmp", 01777); /* in the root file system, which is memory too: a build under /tmp is not hidden */
-    mount_at("tmpfs", "/dev/shm");
+    block_chld(&chld);
+    mount_all();
     mkdir("/results", 0755);
     putenv("PATH=/bin:/usr/bin");
     putenv("HOME=/tmp");
@@ -123,8 +79,6 @@ int main(void) {
         if (n >= 3) run(words);
     }
     puts("@@done");
-    fflush(stdout);
-    sync();
-    reboot(RB_POWER_OFF);
+    power_off();
     return 1;
 }

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The static program that performs cpuset commands in a guest, compiled once into the cache."""
+import glob
+import os
+import shutil
+import subprocess
+
+import kernel
+from debian import unsupported
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def compiled(name, sources, compiler, flags):
+    """CACHE/name from these files of this folder. Made under another name: a file that is there is whole."""
+    paths = [s for pattern in sources for s in sorted(glob.glob(os.path.join(HERE, pattern)))]
+    there = os.path.join(kernel.CACHE, name)
+    if os.path.exists(there) and os.path.getmtime(there) >= max(os.path.getmtime(s) for s in paths):
+        return there
+    if not shutil.which(compiler):
+        raise unsupported(f"no {compiler} to compile {name} with")
+    os.makedirs(kernel.CACHE, exist_ok=True)
+    new = f"{there}.new{os.getpid()}"
+    done = subprocess.run([compiler, *flags, "-O2", "-Wall", "-Wextra", "-Werror", "-static", *(s for s in paths if not s.endswith((".h", ".hpp"))), "-o", new],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise unsupported(f"{name} does not compile: {done.stdout.strip().splitlines()[-1]}")
+    os.rename(new, there)
+    return there
+
+
+def cpuset_guest():
+    return compiled("cpuset_guest", ["cpuset_guest*"], "g++", ["-std=c++23"])
+
+
+def run_init():
+    return compiled("run_init", ["run_init.c", "guest.h"], "gcc", ["-std=gnu11"])
