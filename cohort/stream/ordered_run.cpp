@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <utility>
 
 #include <cohort/sys/thread.hpp>
 
@@ -59,7 +60,7 @@ result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& opt
     if (!out) return std::unexpected(out.error());
     r->sink_.emplace(std::move(*out));
 
-    auto inst = padata::instance::create({.name = "pipe", .parallel = options.cpus, .serial = options.serial_cpus, .max_workers = options.workers, .gate = options.gate});
+    auto inst = padata::instance::create({.name = options.name, .parallel = options.cpus, .serial = options.serial_cpus, .max_workers = options.workers, .gate = options.gate});
     if (!inst) return std::unexpected(inst.error());
     r->instance_ = std::move(*inst);
     int workers = r->instance_->usable_mask(padata::mask_kind::parallel).weight();
@@ -78,6 +79,7 @@ result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& opt
                                                        .when_full = padata::full_policy::block, .inline_jobs = false});
     if (!shell) return std::unexpected(shell.error());
     r->shell_.emplace(std::move(*shell));
+    if (auto opened = r->open_control(); !opened) return std::unexpected(opened.error());
     r->started_ = system.now();
     r->cpu_started_ = cpu_seconds();
     ordered_run* self = r.get();
@@ -94,14 +96,35 @@ ordered_run::~ordered_run() {
     }
 }
 
+result<void> ordered_run::open_control() {
+    if (!options_.control) return {};
+    auto made = padata::control::create(*instance_, {.directory = *options_.control});
+    if (!made && !options_.control->empty()) return std::unexpected(made.error());
+    if (!made) {
+        if (options_.on_control) note("masks cannot be changed from outside: " + made.error().line());
+        return {};
+    }
+    control_ = std::move(*made);
+    if (options_.on_control) options_.on_control(control_->directory());
+    return {};
+}
+
 bool ordered_run::submit(std::unique_ptr<piece> p, std::uint64_t bytes) {
     if (doomed()) return false;
     p->bytes = static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, ~std::uint32_t{0}));
     p->offset = read_;
     read_ += p->length;
-    if (auto r = shell_->do_parallel(*p); !r) {
-        fail_with(r.error());
-        return false;
+    for (bool told = false;;) {
+        auto r = shell_->do_parallel(*p);
+        if (r) break;
+        // A mask without a usable CPU: nothing is lost, the input waits until one returns.
+        if (!instance_->stopped()) {
+            fail_with(r.error());
+            return false;
+        }
+        if (!std::exchange(told, true)) note("waits: " + instance_->why_stopped());
+        os_.sleep_until(os_.now() + 20'000'000);
+        if (doomed()) return false;
     }
     (void)p.release();  // serial() frees it
     ++submitted_;

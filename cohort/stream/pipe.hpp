@@ -58,6 +58,11 @@ struct pipe_options {
     /// current group (account::scope), in flight and idle; at its limit the run ends with ENOMEM.
     std::uint64_t memory = 0;
     work::gate* gate = nullptr;               ///< around each job; outlives the call
+    std::string name = "pipe";                ///< of the padata instance
+    /// Masks from outside while it runs (padata/control.hpp): unset: no; empty: in the default place, where one that cannot be made is no error; else this
+    /// directory. on_control, where it is set, is told it once it is there; where it cannot be made a note says why.
+    std::optional<std::string> control = {};
+    std::function<void(const std::string& directory)> on_control = {};
 
     std::function<void(const pipe_progress&)> progress = {};       ///< about ten times a second, from any thread, one call at a time
     std::function<void(const std::string&)> note = {};             ///< what a person should know and is no error; as progress

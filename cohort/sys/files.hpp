@@ -41,6 +41,8 @@ struct file_info {
     std::uint64_t size = 0;                ///< bytes; 0 for pipes and most virtual files
     std::uint64_t device = 0, inode = 0;   ///< the pair names one file of the running system
     unsigned mode = 0;                     ///< permission bits, 07777
+    unsigned uid = 0;                      ///< whose it is
+    std::uint64_t changed_ns = 0;          ///< when its content last did, since 1970; only to be compared
 };
 
 struct pipe_ends {

@@ -9,6 +9,10 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <set>
+#include <sstream>
+
+#include <cohort/sys/fd.hpp>
 
 namespace cohort::sys {
 
@@ -90,6 +94,22 @@ result<void> send_local(int fd, std::string_view text) {
         text.remove_prefix(static_cast<std::size_t>(n));
     }
     return {};
+}
+
+result<std::vector<std::string>> local_names(std::string_view beginning) {
+    const auto text = read_file(real(), "/proc/net/unix");
+    if (!text) return std::unexpected(text.error());
+    std::set<std::string> out;  // a connection that was accepted has its listener's name, too
+    std::istringstream lines(*text);
+    for (std::string line; std::getline(lines, line);) {
+        std::istringstream words(line);
+        std::string number, references, protocol, flags, type, state, inode, path;
+        words >> number >> references >> protocol >> flags >> type >> state >> inode >> std::ws;
+        std::getline(words, path);
+        const bool listens = flags.size() == 8 && flags[3] == '1';  // __SO_ACCEPTCON
+        if (listens && path.starts_with('@') && std::string_view(path).substr(1).starts_with(beginning)) out.insert(path.substr(1));
+    }
+    return std::vector<std::string>(out.begin(), out.end());
 }
 
 void end_listening(int listener) noexcept { ::shutdown(listener, SHUT_RDWR); }

@@ -10,6 +10,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <cohort/base/error.hpp>
 
@@ -31,6 +32,8 @@ result<local_peer> connect_local(const std::string& name);
 result<void> send_local(int fd, std::string_view text);
 /// Wakes whoever waits in accept_local().
 void end_listening(int listener) noexcept;
+/// Names that somebody listens to and that begin so, sorted. Of this network namespace, of all users. Errors: those of reading /proc/net/unix.
+result<std::vector<std::string>> local_names(std::string_view beginning);
 /// The caller's, as the kernel judges it.
 unsigned effective_uid() noexcept;
 

@@ -96,5 +96,20 @@ TEST(local_socket, who_says_nothing_holds_nobody_for_ever) {
     EXPECT_EQ(got.error().code, EAGAIN);
 }
 
+TEST(local_socket, names_that_are_listened_to_are_listed_once_while_they_are) {
+    const auto first = listen_local(name_of("list a")), second = listen_local(name_of("list b"));
+    ASSERT_TRUE(first && second);
+    const auto client = connect_local(name_of("list a"));
+    const auto accepted = accept_local(*first);
+    ASSERT_TRUE(client && accepted);
+    const auto own = local_names("cohort-test-list");
+    ASSERT_TRUE(own) << own.error().line();
+    std::vector<std::string> ours;
+    for (const std::string& n : *own) if (n.ends_with("-" + std::to_string(real().getpid()))) ours.push_back(n);
+    EXPECT_EQ(ours, (std::vector<std::string>{name_of("list a"), name_of("list b")}));
+    for (int fd : {client->fd, accepted->fd, *first, *second}) (void)real().close(fd);
+    EXPECT_TRUE(local_names(name_of("list a"))->empty());
+}
+
 }  // namespace
 }  // namespace cohort::sys

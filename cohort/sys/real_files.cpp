@@ -62,6 +62,8 @@ file_info info_of(const struct ::stat& s) {
     out.device = s.st_dev;
     out.inode = s.st_ino;
     out.mode = s.st_mode & 07777;
+    out.uid = s.st_uid;
+    out.changed_ns = static_cast<std::uint64_t>(s.st_mtim.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(s.st_mtim.tv_nsec);
     return out;
 }
 

@@ -97,6 +97,8 @@ void add_pipe(registry& all);
 void add_plan(registry& all);
 void add_up(registry& all);
 void add_cpuset_simulate(registry& all);
+void add_padata(registry& all);
+void add_padata_demo(registry& all);
 void add_percpu_bench(registry& all);
 void add_percpu_demo(registry& all);
 void add_percpu_stat(registry& all);

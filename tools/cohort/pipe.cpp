@@ -19,9 +19,9 @@ namespace cohort::cli {
 namespace {
 
 struct pipe_arguments {
-    std::optional<std::string> codec, level, threads, cpus, serial_cpus, block, memory, output, separator, report;
+    std::optional<std::string> codec, level, threads, cpus, serial_cpus, block, memory, output, separator, report, control;
     std::string input = "-", progress = "auto";
-    bool decompress = false, records = false, force = false, sync = false, json = false, quiet = false;
+    bool decompress = false, records = false, force = false, sync = false, json = false, quiet = false, verbose = false, no_control = false;
     std::vector<std::string> argv;
     bool argv_given = false;
 };
@@ -119,6 +119,9 @@ result<stream::pipe_options> options_of(const pipe_arguments& a) {
     if (a.output && a.output->empty()) return fail(EINVAL, "-o", {}, "the name is empty");
     o.decompress = a.decompress;
     o.argv = a.argv;
+    if (a.control && a.no_control) return fail(EINVAL, "--control and --no-control", {}, "only one of them can be given");
+    if (a.control && a.control->empty()) return fail(EINVAL, "--control", {}, "the name is empty");
+    if (!a.no_control) o.control = a.control.value_or("");
     o.force = a.force;
     o.sync = a.sync;
     return o;
@@ -208,6 +211,7 @@ outcome pipe(const pipe_arguments& a) {
         bar.clear();
         if (!a.quiet) complain("pipe: " + text);
     };
+    if (a.verbose) options->on_control = [&](const std::string& directory) { complain("pipe: control directory " + directory); };
     auto report = stream::run_pipe(*options, os);
     bar.clear();
     if (caught->signal()) return static_cast<exit_code>(caught->exit_code());
@@ -236,17 +240,22 @@ void add_pipe(registry& all) {
     c.option("--threads", a->threads, "N", "workers at most (one for each CPU)");
     c.option("--cpus", a->cpus, "LIST", "CPUs for the workers, as 0-3,8");
     c.option("--serial-cpus", a->serial_cpus, "LIST", "CPUs for writing in order");
+    c.option("--control", a->control, "DIR", "make the control directory here; default: cohort/padata/PID.pipe in $XDG_RUNTIME_DIR, or in /tmp/cohort-UID");
+    c.flag("--no-control", a->no_control, "make none");
     c.option("--block", a->block, "SIZE", "input bytes per block: zstd 8M, gzip 1M, lz4 4M, CMD 2M");
     c.option("--memory", a->memory, "SIZE", "bytes of blocks in flight (64M, more with many CPUs); over 128M also the limit of a zstd window");
     c.choice("--progress", a->progress, {"auto", "always", "never"}, "a bar on stderr; auto: when it is a terminal");
     c.flag("--json", a->json, "the report as JSON: to stdout with -o FILE, else to stderr");
     c.option("--report", a->report, "FILE", "the report as JSON into a file");
+    c.flag("-v,--verbose", a->verbose, "say where the control directory is");
     c.flag("-q,--quiet", a->quiet, "no report, notes or bar for people");
     c.argument("IN", a->input, "the input (stdin)", false);
     c.rest("CMD ARGS", a->argv, "feed each block to a copy of CMD and join the outputs in order", &a->argv_given);
     c.notes("Sizes: 4096, 64K, 8M, 1G. Output bytes depend on codec, level, block size and input, never on threads.\n"
             "Bad input (damaged, cut off, foreign) and a CMD that fails: exit 5, with the byte or the block. A signal: 128 + its number; a reader of\n"
             "stdout that goes away: 141, in silence. In all these cases no FILE appears under its name.\n"
+            "While it runs, DIR/parallel_cpumask (a hex mask) or DIR/parallel_cpulist (0-3,8) say where blocks are worked on, and serial_* where they are\n"
+            "written; write to them to change it. What is refused is put back, and DIR/last_error says why. `cohort padata mask` does the same and answers.\n"
             "Examples:\n"
             "  cohort pipe --codec zstd -o in.tar.zst in.tar\n"
             "  cohort pipe --codec gzip -d < access.log.gz | cohort pipe --records -- grep -c error");

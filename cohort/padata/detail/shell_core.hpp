@@ -78,7 +78,7 @@ public:
     result<void> drain();
     std::exception_ptr exception();
     void cancel();
-    shell_stats stats() const;
+    shell_stats stats() const override;
     std::uint64_t cancelled_before() const { return cancel_before_.load(std::memory_order_relaxed); }
 
 private:
@@ -97,6 +97,7 @@ private:
     // stream
     std::optional<head_state> head(const std::vector<runner::snapshot>& running) const override;
     const std::string& label() const override { return options_.name; }
+    std::uint32_t window() const override { return ring_.window(); }
     struct sleep_watch;
 
     // entering

@@ -46,6 +46,18 @@ bool streams::empty() const {
     return first_ == nullptr;
 }
 
+shell_states streams::states(std::size_t most) const {
+    shell_states out;
+    const lock_guard hold(lock_);
+    for (const stream* s = first_; s; s = s->next_) {
+        const shell_stats stats = s->stats();
+        ++out.shells;
+        out.in_flight += stats.submitted - std::min(stats.delivered, stats.submitted);
+        if (out.some.size() < most) out.some.push_back({s->shown_name(), s->window(), stats});
+    }
+    return out;
+}
+
 std::vector<head_state> streams::heads(std::uint64_t least_ns, bool untold) {
     const std::vector<runner::snapshot> running = runner::all();
     std::vector<head_state> out;

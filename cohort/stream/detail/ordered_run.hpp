@@ -15,6 +15,7 @@
 #include <optional>
 
 #include <cohort/percpu/allocator.hpp>
+#include <cohort/padata/control.hpp>
 #include <cohort/padata/instance.hpp>
 #include <cohort/padata/job.hpp>
 #include <cohort/padata/shell.hpp>
@@ -99,6 +100,7 @@ private:
     void deliver(piece& p);
     result<void> outcome(piece& p);
     void show_progress();
+    result<void> open_control();
 
     const pipe_options& options_;                 // [const after init]
     sys::os& os_;                                 // [const after init]
@@ -107,6 +109,7 @@ private:
     std::optional<sink> sink_;                    // [holder of the turn; the reader before the first and after the last piece]
     std::unique_ptr<buffer_pool> buffers_;        // [const after init]
     std::unique_ptr<padata::instance> instance_;  // [const after init]
+    std::unique_ptr<padata::control> control_;    // [const after init]
     std::optional<padata::shell> shell_;          // [const after init]
     std::uint64_t memory_ = 0, block_bytes_ = 0;  // [const after init]
     std::uint64_t started_ = 0;                   // [const after init] os.now()

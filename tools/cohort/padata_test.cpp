@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// `cohort padata`, and control directories of real `cohort pipe` processes, as users meet them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <sched.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include <cohort/sys/testing/scratch_dir.hpp>
+
+namespace {
+
+using testing::HasSubstr;
+
+struct ran {
+    int code = -1;
+    std::string out, err;
+};
+
+std::string slurp(const std::string& path) {
+    std::ifstream f(path, std::ios::binary);
+    std::ostringstream s;
+    s << f.rdbuf();
+    return s.str();
+}
+
+bool two_cpus() {
+    cpu_set_t set;
+    return ::sched_getaffinity(0, sizeof set, &set) == 0 && CPU_ISSET(0, &set) && CPU_ISSET(1, &set);
+}
+
+/// Scripts find `until_so CONDITION`, which looks for ten seconds, and a pipe that runs while its input is held open: p, with the directory ctl and an output `out`. Its blocks
+/// note the CPUs of their processes in `cpus`.
+class padata_cli : public ::testing::Test {
+protected:
+    ran bash(const std::string& script) {
+        std::ofstream(dir_ / "script") << "cd '" << dir_.path() << "'\nexport LC_ALL=C COHORT_RUN_DIR='" << dir_ / "run" << "'\ncohort='" << COHORT_PROGRAM << "'\n" << R"sh(
+            until_so() { for i in $(seq 1000); do eval "$1" && return 0; sleep 0.01; done; echo "never: $1" >&2; return 1; }
+            start_pipe() { mkfifo in; exec 9<>in; $cohort pipe "$@" --records --block 1K -- sh -c 'sed -n "s/Cpus_allowed_list:.//p" /proc/self/status >>cpus; cat' <in >out 9>&- & p=$!; }
+            feed() { seq $1 $2 | tee -a all >&9; }
+            # Its end: nobody has the other side open any more.
+            finish_pipe() { exec 9>&-; wait $p; }
+            )sh" << script;
+        const std::string command = "timeout -k 2 60 bash '" + dir_ / "script" + "' >'" + dir_ / "out.txt" + "' 2>'" + dir_ / "err.txt" + "'";
+        const int status = std::system(command.c_str());
+        return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(dir_ / "out.txt"), slurp(dir_ / "err.txt")};
+    }
+    void expect(int code, const std::string& script, const std::string& in_err = "") {
+        const ran r = bash(script);
+        EXPECT_EQ(r.code, code) << script << "\nstdout: " << r.out.substr(0, 2000) << "\nstderr: " << r.err.substr(0, 2000);
+        EXPECT_THAT(r.err, HasSubstr(in_err));
+    }
+    cohort::sys::testing::scratch_dir dir_;
+};
+
+TEST_F(padata_cli, a_mask_that_is_written_while_a_pipe_runs_moves_the_work_and_not_the_output) {
+    if (!two_cpus()) GTEST_SKIP() << "needs CPUs 0 and 1";
+    expect(0, R"sh(set -e
+        start_pipe --control ctl
+        feed 1 4000; until_so '[ -e ctl/parallel_cpumask ] && [ $(sort -u cpus 2>/dev/null | wc -l) = 2 ]'
+        echo 1 >ctl/parallel_cpumask
+        until_so '[ "$(cat ctl/usable_parallel_cpulist)" = 0 ]'
+        until_so '[ $(($(stat -c %s all) - $(stat -c %s out))) -lt 2048 ]'
+        rm cpus; feed 1 4000; until_so '[ -s cpus ]'
+        [ "$(sort -u cpus)" = 0 ] || { sort cpus | uniq -c >&2; exit 1; }
+        echo zz >ctl/parallel_cpumask
+        until_so '[ -s ctl/last_error ]'
+        grep -q 'set parallel mask "zz": EINVAL' ctl/last_error
+        [ "$(cat ctl/parallel_cpumask)" = 1 ]
+        rm cpus; echo 1 >ctl/parallel_cpulist
+        until_so '[ "$(cat ctl/parallel_cpumask)" = 2 ] && [ ! -s ctl/last_error ]'
+        feed 1 4000; until_so '[ -s cpus ] && [ "$(tail -n 3 cpus | sort -u)" = 1 ]'
+        finish_pipe
+        cmp out all
+        [ ! -e ctl ])sh");
+}
+
+TEST_F(padata_cli, instances_are_listed_shown_and_told_their_masks) {
+    if (!two_cpus()) GTEST_SKIP() << "needs CPUs 0 and 1";
+    const ran r = bash(R"sh(set -e
+        start_pipe
+        feed 1 1000; until_so '$cohort padata show $p --json >one 2>/dev/null'
+        $cohort padata ls | grep "^$p.pipe " >line
+        $cohort padata ls --json >all.json
+        $cohort padata mask $p.pipe --parallel 0 --serial 1
+        $cohort padata mask "$COHORT_RUN_DIR/padata/$p.pipe" --hex --serial 3 --json >two
+        $cohort padata mask $p >three
+        until_so '[ "$(cat $COHORT_RUN_DIR/padata/$p.pipe/parallel_cpumask)" = 1 ]'
+        c=0; $cohort padata mask $p --parallel 1 --serial 4095 2>refused || c=$?; [ $c = 1 ]
+        $cohort padata mask $p --json >four
+        c=0; $cohort padata mask $p --parallel 3-1 2>>refused || c=$?; [ $c = 2 ]
+        c=0; $cohort padata mask $p --parallel 1 --hex --serial zz 2>>refused || c=$?; [ $c = 2 ]
+        finish_pipe; cmp out all
+        c=0; $cohort padata show $p 2>>refused || c=$?; [ $c = 5 ]
+        $cohort padata ls --json >after
+        [ -z "$(ls $COHORT_RUN_DIR/padata)" ])sh");
+    ASSERT_EQ(r.code, 0) << r.out << r.err << slurp(dir_ / "refused");
+    const auto at = [&](const char* name) { return nlohmann::json::parse(slurp(dir_ / name), nullptr, false); };
+    EXPECT_EQ(at("one")["schema_version"], 1);
+    EXPECT_EQ(at("one")["name"], "pipe");
+    EXPECT_EQ(at("one")["state"], "running");
+    EXPECT_EQ(at("one")["shells"], 1);
+    EXPECT_EQ(at("all.json")["schema_version"], 1);
+    EXPECT_GE(at("all.json")["instances"].size(), 1u);
+    EXPECT_THAT(slurp(dir_ / "line"), HasSubstr("running"));
+    EXPECT_THAT(r.out, HasSubstr("parallel 0, serial 1"));
+    EXPECT_EQ(at("two")["serial"]["user"]["list"], "0-1");
+    EXPECT_EQ(at("two")["parallel"]["user"]["mask"], "1");
+    EXPECT_THAT(slurp(dir_ / "three"), HasSubstr("parallel 0, serial 0-1"));
+    EXPECT_EQ(at("four")["parallel"]["user"]["list"], "0") << "a refused change leaves both masks";
+    EXPECT_THAT(slurp(dir_ / "refused"), HasSubstr("ERANGE"));
+    EXPECT_THAT(slurp(dir_ / "refused"), HasSubstr("no process has one"));
+    EXPECT_THAT(slurp(dir_ / "after"), testing::Not(HasSubstr("\"name\": \"pipe\", \"pid\": 0")));
+}
+
+TEST_F(padata_cli, names_that_are_not_one_instance_are_said_so) {
+    expect(5, "$cohort padata mask no-such-one --parallel 0", "no process has one");
+    expect(5, "$cohort padata show no/such", "no process has one");
+    expect(2, "$cohort padata mask", "NAME");
+    expect(2, R"sh(start_pipe; mkfifo in2; exec 8<>in2; $cohort pipe -- cat <in2 >/dev/null 8>&- 9>&- &
+        until_so '[ $(ls $COHORT_RUN_DIR/padata 2>/dev/null | wc -l) = 2 ]'
+        $cohort padata show pipe 8>&- 9>&-; c=$?; exec 8>&- 9>&-; wait; exit $c)sh", "there are ");
+}
+
+TEST_F(padata_cli, a_control_directory_that_cannot_be_had_is_an_error_where_it_was_asked_for) {
+    expect(5, "mkdir d; echo x >d/notes; seq 9 | $cohort pipe --control d -- cat", "holds other files");
+    expect(5, "seq 9 | $cohort pipe --control no/such -- cat", "ENOENT");
+    expect(5, "start_pipe --control ctl; until_so '[ -e ctl/last_error ]'; seq 9 | $cohort pipe --control ctl -- cat; c=$?; finish_pipe; exit $c", "another process controls it");
+    expect(2, "seq 9 | $cohort pipe --control d --no-control -- cat", "only one");
+    // In the default place it is not asked for; -v says why there is none.
+    expect(0, "export COHORT_RUN_DIR=/dev/null; seq 9 | $cohort pipe -v -- cat | cmp - <(seq 9)", "masks cannot be changed from outside");
+    EXPECT_EQ(bash("export COHORT_RUN_DIR=/dev/null; seq 9 | $cohort pipe -q -- cat").err, "");
+    expect(0, "seq 9 | $cohort pipe -v -- cat >/dev/null", "control directory " + dir_ / "run/padata/");
+    expect(0, "seq 9 | $cohort pipe --no-control -v -- cat >/dev/null && [ ! -e \"$COHORT_RUN_DIR/padata\" -o -z \"$(ls $COHORT_RUN_DIR/padata)\" ]");
+}
+
+TEST_F(padata_cli, what_a_killed_pipe_left_is_gone_with_the_next) {
+    expect(0, R"sh(start_pipe; feed 1 100; until_so '[ -e $COHORT_RUN_DIR/padata/$p.pipe/last_error ]'
+        kill -9 $p; wait $p 2>/dev/null; [ -e $COHORT_RUN_DIR/padata/$p.pipe ] || exit 1
+        exec 9>&-; seq 9 | $cohort pipe -- cat | cmp - <(seq 9) && [ -z "$(ls $COHORT_RUN_DIR/padata)" ])sh");
+}
+
+}  // namespace
