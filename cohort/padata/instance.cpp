@@ -16,6 +16,7 @@ constexpr int first_to_hear = std::numeric_limits<int>::max();  // a listener th
 
 result<void> instance::impl::start(instance_options options) {
     options_ = std::move(options);
+    if (options_.report_sleepers) flags_ = reports_sleepers;
     name_ = options_.name;
     shells = std::make_unique<detail::streams>(name_);
     auto mine = machine::usable(sys::real());
@@ -141,7 +142,7 @@ cpumask instance::usable_mask(mask_kind kind) const {
     const mask_change m = impl_->now().masks;
     return kind == mask_kind::parallel ? m.usable_parallel : m.usable_serial;
 }
-bool instance::stopped() const { return (impl_->refuses() & impl::is_stopped) != 0; }
+bool instance::stopped() const { return (impl_->flags() & impl::is_stopped) != 0; }
 std::string instance::why_stopped() const { return impl_->why_stopped(); }
 std::string instance::follow_error() const { return impl_->now().follow_error; }
 notifier::blocking_chain& instance::changes() { return impl_->changes; }

@@ -56,7 +56,8 @@ struct instance_options {
     machine::usable_events* machine = nullptr;
     /// As the kernel: do_parallel answers EBUSY while a mask change is under way.
     bool busy_while_changing = false;
-    /// Debug mode: a line on stderr for each parallel() and serial() in which the thread slept (voluntary context switches). Costs two system calls a callback.
+    /// Debug mode: a line on stderr for each parallel() and serial() in which the thread slept (voluntary context switches). Costs two system calls a callback,
+    /// and no job runs inside do_parallel.
     bool report_sleepers = false;
     /// Stuck-head watchdog: a job that stands at the head of its stream for so long is told: one line on stderr and on_stuck. 0: off. Looked at four times in that
     /// time; each job is told once.

@@ -69,16 +69,16 @@ result<void> instance::impl::apply(const cpumask& parallel, const cpumask& seria
         std::atomic<unsigned>* bits_;
     };
     {
-        const busy until_done(options_.busy_while_changing ? &refuses_ : nullptr);
+        const busy until_done(options_.busy_while_changing ? &flags_ : nullptr);
         changes.call(masks_changing, &next);
         // Threads first: when one cannot be had, the old masks stand.
         if (auto r = workers_->set_cpus(run_parallel, serial_bound_ ? run_serial : cpumask{}, most_workers); !r) return r;
         most_workers_ = most_workers;
-        if (next.stopped) refuses_.fetch_or(is_stopped);
+        if (next.stopped) flags_.fetch_or(is_stopped);
         publish(next, allowed);
         parallel_.store(run_parallel);
         serial_.store(run_serial);
-        if (!next.stopped) refuses_.fetch_and(~static_cast<unsigned>(is_stopped));
+        if (!next.stopped) flags_.fetch_and(~static_cast<unsigned>(is_stopped));
     }
     changes.call(masks_changed, &next);
     return {};

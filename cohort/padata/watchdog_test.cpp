@@ -119,28 +119,26 @@ TEST(heads, a_finished_job_behind_which_its_batch_runs_names_the_one_that_runs) 
     EXPECT_NE(seen.line().find("job 5 runs parallel(), before job 4 of its batch is finished, on cpu"), std::string::npos) << seen.line();
 }
 
-TEST(heads, an_inline_job_is_seen_and_those_inside_of_it) {
-    auto inst = three();
+TEST(heads, a_job_inside_do_parallel_is_seen) {
+    auto inst = three({.parallel = cpumask{0, 1, 2}});
     auto s = stream_of(*inst, {.name = "outer"});
-    auto inner = stream_of(*inst, {.name = "inner"});
     for (int i = 0; i < 3'000'000 && s.stats().ran_inline < 10; ++i) ASSERT_TRUE(s.submit([] {}, [] {}));
     ASSERT_TRUE(s.drain());
-    std::atomic<bool> ran{false}, inline_run{false};
+    std::atomic<bool> inline_run{false};
     std::vector<head_state> seen;
     const auto me = std::this_thread::get_id();
     ASSERT_TRUE(s.submit(
         [&] {
             inline_run = std::this_thread::get_id() == me;
             seen = inst->heads();
-            ran = true;
         },
         [] {}));
     ASSERT_TRUE(s.drain());
     if (!inline_run) GTEST_SKIP() << "jobs did not come to run inline on this machine";
     ASSERT_EQ(seen.size(), 1u);
-    EXPECT_EQ(seen[0].phase, head_phase::running);
-    EXPECT_EQ(seen[0].thread, sys::thread_id());
-    EXPECT_EQ(seen[0].shell, "outer");
+    EXPECT_EQ(seen[0].phase, head_phase::in_do_parallel);
+    EXPECT_TRUE(sys::thread_affinity()->test(seen[0].cpu));
+    EXPECT_NE(seen[0].line().find(" runs inside do_parallel on cpu " + std::to_string(seen[0].cpu) + " for 0 s"), std::string::npos) << seen[0].line();
 }
 
 TEST(heads, are_told_longest_first_and_time_begins_when_they_are_seen) {

@@ -35,10 +35,12 @@ void shell_core::run_batch(work::context& ctx, run_of_jobs r) {
     const std::uint32_t count = r.count;
     std::uint64_t ran = 0;  // ticks in parallel() alone
     run_of_jobs part{r.first, 0};
+    const runner::mark here(this, ctx.cpu, false);
     for (std::uint64_t seq = r.first; seq != end; ++seq) {
         bool done;
         {
-            frame f(this, part.first, seq, ctx.cpu);
+            frame f(this);
+            here.at(part.first, seq);
             run_parallel(*ring_.job_at(seq), f, ctx.cpu);
             done = f.done;
         }
@@ -120,10 +122,11 @@ bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& 
         if (bytes) bytes_out_.store(bytes_out_.load(std::memory_order_relaxed) + bytes, std::memory_order_release);
         bytes = 0;
     };
+    const runner::mark here(this, ctx.cpu, true);
     for (; seq != r.end(); ++seq) {
         job& j = *ring_.job_at(seq);
-        bool here = std::exchange(anywhere, false) || serial_here(j, ctx);
-        if (!here || budget-- == 0) {
+        bool in_place = std::exchange(anywhere, false) || serial_here(j, ctx);
+        if (!in_place || budget-- == 0) {
             int cpu = job_access::cb_cpu(j);
             publish_bytes();
             if (seq != r.first) {
@@ -134,8 +137,8 @@ bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& 
             return false;
         }
         bytes += j.bytes;
-        frame f(this, seq, seq, ctx.cpu);
-        f.begin_serial();
+        frame f(this);
+        here.at(r.first, seq);
         run_serial(j);
     }
     publish_bytes();

@@ -42,13 +42,12 @@ public:
     /// "padata \"pencrypt\"", for errors.
     std::string object() const { return "padata \"" + name_ + "\""; }
 
-    /// Why do_parallel refuses, as bits; 0: it does not.
-    enum refusal : unsigned { is_stopped = 1, is_changing = 2 };
-    unsigned refuses() const { return refuses_.load(std::memory_order_relaxed); }
+    /// What a job's way looks at; 0: nothing special.
+    enum flag : unsigned { is_stopped = 1, is_changing = 2, reports_sleepers = 4 };
+    unsigned flags() const { return flags_.load(std::memory_order_relaxed); }
     [[gnu::cold]] std::unexpected<error> stopped_error() const;
     [[gnu::cold]] std::unexpected<error> busy_error() const;
 
-    bool report_sleepers() const { return options_.report_sleepers; }
     [[gnu::cold]] void tell_slept(const std::string& shell, const char* callback, std::uint64_t seq, std::uint64_t times) const;
 
     notifier::blocking_chain changes;
@@ -73,7 +72,7 @@ private:
     int possible_ = 0;                             // [const after init] CPU numbers of this machine are below
     std::unique_ptr<work::worker_set> workers_;    // [const after init]
     detail::atomic_mask parallel_, serial_;        // [guarded for writing: changing_]
-    std::atomic<unsigned> refuses_{0};             // [atomic: written under changing_; orders nothing: a submit that meets a change may fall on either side]
+    std::atomic<unsigned> flags_{0};               // [atomic: written under changing_; orders nothing: a submit that meets a change may fall on either side]
 
     mutex changing_;
     bool serial_bound_ COHORT_GUARDED_BY(changing_) = false;  // a serial mask was asked for: its CPUs have workers of their own

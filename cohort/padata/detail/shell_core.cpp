@@ -48,8 +48,10 @@ int shell_core::valid_cb_cpu(int asked) const {
 }
 
 result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
-    const unsigned refuses = inst_.refuses();
-    if (refuses & instance::impl::is_stopped) [[unlikely]] return inst_.stopped_error();
+    const unsigned flags = inst_.flags();
+    if (flags) [[unlikely]] {
+        if (flags & instance::impl::is_stopped) return inst_.stopped_error();
+    }
     if (cb_cpu != any_cpu) [[unlikely]] {
         if (cb_cpu < 0 || cb_cpu >= inst_.possible_cpus()) {
             return fail(EINVAL, inst_.object(), "do_parallel with cb_cpu " + std::to_string(cb_cpu),
@@ -57,13 +59,13 @@ result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
         }
         cb_cpu = valid_cb_cpu(cb_cpu);
     }
-    if (refuses & instance::impl::is_changing) [[unlikely]] return inst_.busy_error();
+    if (flags & instance::impl::is_changing) [[unlikely]] return inst_.busy_error();
     job_access::shell(j) = this;
     job_access::cb_cpu(j) = cb_cpu;
     j.info = 0;
     if (job_access::error(j)) job_access::error(j) = nullptr;
 
-    if (inline_now_.load(std::memory_order_relaxed) && cb_cpu == any_cpu && try_inline(j)) return {};
+    if (inline_now_.load(std::memory_order_relaxed) && flags == 0 && cb_cpu == any_cpu && try_inline(j)) return {};
     for (;;) {
         std::uint64_t target;
         {
@@ -84,7 +86,7 @@ result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
         waits_.fetch_add(1, std::memory_order_relaxed);
         // A worker that waited would be missing as a worker: it always helps.
         wait_for_head(target, options_.when_full == full_policy::help || inst_.workers().on_worker());
-        if (inst_.refuses() & instance::impl::is_stopped) [[unlikely]] return inst_.stopped_error();
+        if (inst_.flags() & instance::impl::is_stopped) [[unlikely]] return inst_.stopped_error();
     }
     inst_.workers().publish(*this, lendable_cpu());
     return {};
@@ -133,19 +135,20 @@ bool shell_core::try_inline(job& j) {
     work::context ctx{&inst_.workers(), nullptr, cpu};
     run_of_jobs r{seq, 1};
     {
-        frame f(this, seq, seq, cpu);
+        frame f(this);
+        inline_last_.store(seq << cpu_bits | static_cast<std::uint64_t>(cpu), std::memory_order_relaxed);
         // Every 16th job is timed: a reading costs about as much as the rest of this path.
         bool timed = (++inline_sampler_ & 15) == 0;
         std::uint64_t begin = timed ? sys::ticks() : 0;
-        run_parallel(j, f, cpu);
+        run_parallel<false>(j, f, cpu);
         if (timed) learn(static_cast<double>(sys::ticks() - begin) * sys::ns_per_tick(), 4);
         if (f.done) {
             std::uint32_t size = j.bytes;
-            f.begin_serial();
-            run_serial(j);
+            run_serial<false>(j);
             bytes_out_.store(bytes_out_.load(std::memory_order_relaxed) + size, std::memory_order_release);
         } else {
             r.count = 0;  // it will be finished later: the turn waits in its slot
+            inline_last_.store(none, std::memory_order_relaxed);
         }
     }
     if (r.count) ring_.leave_inline(seq);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <limits>
 
 #include <cohort/padata/detail/instance_impl.hpp>
@@ -27,26 +28,10 @@ struct job_access {
     static int& cb_cpu(job& j) { return j.cb_cpu_; }
 };
 
-/// The callbacks that this thread is inside of, innermost first. On the stack. What heads() shows of it stands in the thread's runner.
+/// The callbacks that this thread is inside of, innermost first. On the stack. What others see of it stands in the thread's runner.
 struct frame {
-    /// Job `seq`, on `cpu`; those from `from` on are finished together with it.
-    frame(shell_core* s, std::uint64_t from, std::uint64_t seq, int cpu) : shell(s), depth(top ? top->depth + 1 : 0), outer(top) {
-        top = this;
-        if (depth >= runner::most) [[unlikely]] return;
-        shown = &runner::mine().levels[static_cast<std::size_t>(depth)];
-        shown->from.store(from, std::memory_order_relaxed);
-        shown->seq.store(seq, std::memory_order_relaxed);
-        shown->cpu.store(cpu, std::memory_order_relaxed);
-        shown->serial.store(false, std::memory_order_relaxed);
-        shown->shell.store(static_cast<const void*>(s), std::memory_order_release);  // pairs with [acquire: runner::all]
-    }
-    ~frame() {
-        if (shown) shown->shell.store(nullptr, std::memory_order_relaxed);
-        top = outer;
-    }
-    void begin_serial() const {
-        if (shown) shown->serial.store(true, std::memory_order_relaxed);
-    }
+    explicit frame(shell_core* s) : shell(s), outer(top) { top = this; }
+    ~frame() { top = outer; }
     frame(const frame&) = delete;
     frame& operator=(const frame&) = delete;
     static bool inside(const shell_core* s) {
@@ -60,8 +45,6 @@ struct frame {
     shell_core* shell;
     job* current = nullptr;  // whose parallel() runs
     bool done = false;       // do_serial(current) was called in it, on this thread
-    runner::level* shown = nullptr;
-    int depth;
     frame* outer;
 };
 
@@ -82,6 +65,8 @@ public:
     std::uint64_t cancelled_before() const { return cancel_before_.load(std::memory_order_relaxed); }
 
 private:
+    static constexpr std::uint64_t none = std::numeric_limits<std::uint64_t>::max();
+    static constexpr int cpu_bits = std::bit_width(static_cast<unsigned>(max_cpus - 1));
     static constexpr std::uint32_t most_in_batch = 32;
     static constexpr std::uint32_t batch_ns = 32'000;     // a batch should take about so long, while enough waits
     static constexpr std::uint32_t inline_below_ns = 250; // cheaper than a hand-over to another CPU (measured 120-280 ns)
@@ -115,12 +100,15 @@ private:
 
     // running
     void run_batch(work::context& ctx, run_of_jobs r);
+    /// Watched: with an eye on the debug mode. Jobs inside do_parallel are not run in that mode.
+    template <bool Watched = true>
     void run_parallel(job& j, frame& f, int cpu);
     void learn(double ns_per_job, std::uint32_t jobs);
 
     // draining
     void drain_from(work::context& ctx, run_of_jobs r, bool anywhere = false);
     bool run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& budget, bool anywhere);
+    template <bool Watched = true>
     void run_serial(job& j);
     bool serial_here(const job& j, const work::context& ctx) const;
     void hand_over(run_of_jobs rest, int cpu);
@@ -139,6 +127,7 @@ private:
     std::atomic<bool> any_late_{false};                // [atomic: hint for the drainer; settled under the ring lock]
     std::atomic<bool> inline_now_{false};              // [atomic: relaxed; learn() decides]
     std::uint32_t inline_sampler_ = 0;                 // [owner: the turn, in try_inline]
+    std::atomic<std::uint64_t> inline_last_{none};     // [atomic: relaxed, for heads()] seq << cpu_bits | CPU of the last job run inside do_parallel
     std::atomic<std::uint64_t> cancel_before_{0};      // [atomic: jobs with a smaller seq are cancelled; orders nothing]
     std::atomic<std::uint32_t> job_ns_{0};             // [atomic: relaxed; moving average, 0 = not known]
 
@@ -154,18 +143,20 @@ private:
     // [stats: relaxed; written by the turn, save waits_ and batches_]
     std::atomic<std::uint64_t> inlined_{0}, handovers_{0}, failed_{0}, waits_{0}, batches_{0};
 
-    static constexpr std::uint64_t none = std::numeric_limits<std::uint64_t>::max();
 };
 
 // Both are on the path of a job that runs inline, a few nanoseconds in all: here, so that they are inlined.
 
 /// The debug mode that tells of callbacks which slept.
 struct shell_core::sleep_watch {
-    sleep_watch(const shell_core& s, const char* callback, std::uint64_t seq) : shell(s), name(callback), job(seq), on(s.inst_.report_sleepers()) {
+    sleep_watch(const shell_core& s, bool watched, const char* callback, std::uint64_t seq)
+        : shell(s), name(callback), job(seq), on(watched && (s.inst_.flags() & instance::impl::reports_sleepers) != 0) {
         if (on) [[unlikely]] before = sys::thread_sleeps();
     }
     ~sleep_watch() {
-        if (!on) [[likely]] return;
+        if (on) [[unlikely]] tell();
+    }
+    [[gnu::cold, gnu::noinline]] void tell() const {
         if (std::uint64_t times = sys::thread_sleeps() - before) shell.inst_.tell_slept(shell.shown_name(), name, job, times);
     }
     sleep_watch(const sleep_watch&) = delete;
@@ -176,7 +167,8 @@ struct shell_core::sleep_watch {
     bool on;
 };
 
-inline void shell_core::run_parallel(job& j, frame& f, int cpu) {
+template <bool Watched>
+[[gnu::always_inline]] inline void shell_core::run_parallel(job& j, frame& f, int cpu) {
     f.current = &j;
     if (job_access::seq(j) < cancel_before_.load(std::memory_order_relaxed)) [[unlikely]] {
         j.info = -ECANCELED;
@@ -186,7 +178,7 @@ inline void shell_core::run_parallel(job& j, frame& f, int cpu) {
     work::gate* gate = inst_.workers().around();
     if (gate) gate->enter(cpu);
     {
-        const sleep_watch asleep(*this, "parallel", job_access::seq(j));
+        const sleep_watch asleep(*this, Watched, "parallel", job_access::seq(j));
         try {
             j.parallel();
         } catch (...) {
@@ -199,9 +191,10 @@ inline void shell_core::run_parallel(job& j, frame& f, int cpu) {
     f.current = nullptr;
 }
 
-inline void shell_core::run_serial(job& j) {
+template <bool Watched>
+[[gnu::always_inline]] inline void shell_core::run_serial(job& j) {
     if (j.info != 0) [[unlikely]] failed_.store(failed_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    const sleep_watch asleep(*this, "serial", job_access::seq(j));
+    const sleep_watch asleep(*this, Watched, "serial", job_access::seq(j));
     try {
         j.serial();  // the job is gone
     } catch (...) {

@@ -15,7 +15,8 @@ std::string head_state::line() const {
     if (phase == head_phase::running && job == seq) what = "job " + number + " runs parallel()";
     if (phase == head_phase::running && job != seq) what = "job " + std::to_string(job) + " runs parallel(), before job " + number + " of its batch is finished,";
     if (phase == head_phase::unfinished) what = "job " + number + " has left parallel() and nobody has called do_serial";
-    if (phase == head_phase::delivering) what = "job " + number + (thread >= 0 ? " runs serial()" : " is finished and waits for its turn");
+    if (phase == head_phase::in_do_parallel) what = "job " + number + " runs inside do_parallel";
+    if (phase == head_phase::delivering) what = "job " + (thread >= 0 ? std::to_string(job) + " runs serial()" : number + " is finished and waits for its turn");
     if (cpu >= 0) what += " on cpu " + std::to_string(cpu);
     if (thread >= 0) what += " (thread " + std::to_string(thread) + ")";
     char time[64];

@@ -63,7 +63,7 @@ public:
     std::uint64_t claimed() const { return claim_.load(std::memory_order_relaxed); }
     std::uint32_t window() const { return mask_ + 1; }
     Job* job_at(std::uint64_t seq) const { return slots_[seq & mask_].job; }
-    /// Does the turn stand in this place, the head? Then its job is not finished. For those who only look.
+    /// Does the turn stand in this place, the head? Then its job is not finished, or the one who finished it drains just now. For those who only look.
     bool turn_waits_at(std::uint64_t seq) const { return slots_[seq & mask_].word.load(std::memory_order_relaxed) == turn; }
     /// Brings the jobs of a run that another CPU wrote near: the line that each begins in.
     void prefetch(run_of_jobs r) const {
