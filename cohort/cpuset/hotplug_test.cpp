@@ -54,6 +54,29 @@ TEST(hotplug, a_remote_partition_that_fell_stays_down) {
     EXPECT_EQ(m.says("task t"), "3");
 }
 
+TEST(hotplug, an_empty_parent_falls_with_the_child_whose_tasks_it_gets) {
+    script m;
+    m.run("mkdir a\ncontroller a +cpuset\nmkdir a/b\nwrite a cpuset.cpus 5\nwrite a cpuset.cpus.partition root\nwrite a/b cpuset.cpus 5");
+    m.run("attach a/b t\nexit t\nwrite a/b cpuset.cpus.partition root\nattach a/b t\ncpu 5 offline");
+    EXPECT_EQ(m.partition("a").substr(0, 12), "root invalid");
+    EXPECT_EQ(m.partition("a/b").substr(0, 12), "root invalid");
+    EXPECT_EQ(m.says("task t"), "0-4,6-7");
+    m.run("cpu 5 online");
+    EXPECT_EQ(m.partition("a/b"), "root");
+    EXPECT_EQ(m.says("task t"), "5");
+}
+
+TEST(hotplug, partitions_that_hold_all_that_is_left_lose_it) {
+    script m;
+    m.run("mkdir a\nmkdir b\nwrite a cpuset.cpus 0-3\nwrite a cpuset.cpus.partition root\nwrite b cpuset.cpus 4-6\nwrite b cpuset.cpus.partition root\ncpu 7 offline");
+    EXPECT_EQ(m.cpus("."), "0-6");
+    EXPECT_EQ(m.partition("a"), "root invalid");
+    EXPECT_EQ(m.partition("b"), "root invalid");
+    m.run("cpu 7 online");
+    EXPECT_EQ(m.partition("a"), "root");
+    EXPECT_EQ(m.cpus("."), "7");
+}
+
 TEST(hotplug, tasks_of_the_root_keep_cpus_that_are_offline) {
     script m;
     m.run("attach . t\ncpu 3 offline");

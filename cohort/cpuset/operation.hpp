@@ -31,12 +31,12 @@ enum class verb {
 /// Only the fields that the verb needs mean something.
 struct operation {
     verb what = verb::domains;
-    std::string path;            ///< "" is the root
-    std::string file;
-    std::string text;            ///< the value of a write
-    std::string task, child;
-    cpumask cpus;                ///< affinity
-    memory_policy policy;        ///< mempolicy, mbind
+    std::string path = {};       ///< "" is the root
+    std::string file = {};
+    std::string text = {};       ///< the value of a write
+    std::string task = {}, child = {};
+    cpumask cpus = {};           ///< affinity
+    memory_policy policy = {};       ///< mempolicy, mbind
     std::int64_t number = 0;     ///< a CPU, a node, events, seconds
     bool on = false;             ///< online; +cpuset; bind v2
     bool operator==(const operation&) const = default;

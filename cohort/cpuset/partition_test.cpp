@@ -139,6 +139,23 @@ TEST(partition, an_exclusive_list_reserves_cpus_and_refuses_those_of_siblings) {
     EXPECT_EQ(m.says("read b cpuset.cpus"), "2") << "cpuset.cpus takes an overlap that cpuset.cpus.exclusive refuses";
 }
 
+TEST(partition, an_emptied_exclusive_list_makes_it_invalid) {
+    script m;
+    m.run("mkdir a\nwrite a cpuset.cpus 2-3\nwrite a cpuset.cpus.exclusive 2-3\nwrite a cpuset.cpus.partition root\nwrite a cpuset.cpus.exclusive");
+    EXPECT_EQ(m.partition("a"), "root invalid (Invalid cpu list in cpuset.cpus.exclusive)");
+    EXPECT_EQ(m.cpus("."), "0-7");
+    m.run("write a cpuset.cpus.partition root");
+    EXPECT_EQ(m.partition("a"), "root");
+}
+
+TEST(partition, an_invalid_one_is_not_revived_over_a_remote_one) {
+    script m;
+    m.run("cpu 4 offline\nmkdir a\ncontroller a +cpuset\nmkdir a/b\nwrite a cpuset.cpus.exclusive 4-7\nwrite a/b cpuset.cpus.exclusive 6-7");
+    m.run("write a/b cpuset.cpus.partition root\nwrite a cpuset.cpus.partition root\ncpu 4 online");
+    EXPECT_EQ(m.partition("a"), "root invalid (Have remote partition underneath)");
+    EXPECT_EQ(m.partition("a/b"), "root");
+}
+
 TEST(partition, a_remote_one_takes_cpus_from_the_root_through_exclusive_lists) {
     script m;
     m.run("mkdir a\ncontroller a +cpuset\nmkdir a/b\nwrite a/b cpuset.cpus.exclusive 2-3\nwrite a/b cpuset.cpus.partition isolated");

@@ -9,7 +9,8 @@ namespace {
 void update_root_cpus(world& w) {
     group& root = *w.root;
     if (w.v1) root.own.cpus = w.active;
-    if (w.active.subset_of(w.sub_cpus)) w.sub_cpus = {};
+    w.contested = w.active.subset_of(w.sub_cpus);
+    if (w.contested) w.sub_cpus = {};
     root.effective_cpus = w.active - w.sub_cpus;
 }
 
@@ -37,16 +38,17 @@ cpumask update_partition(world& w, group& g) {
     cpumask cpus = g.own.cpus & g.parent->effective_cpus;
     if (g.remote || (g.valid() && g.parent->valid())) cpus = partition_cpus(w, g);
     if (g.remote) {
-        if (!cpus.empty() || !populated(w, g)) return cpus;
+        if (!w.contested && (!cpus.empty() || !populated(w, g))) return cpus;
         g.reason = partition_reason::hotplug;
         disable_remote(w, g);
         return g.own.cpus & g.parent->effective_cpus;
     }
-    if (g.valid() && (!g.parent->valid() || starves(w, *g.parent, g, cpus))) {
+    const bool lost = w.contested && g.parent->is_root();
+    if (g.valid() && (lost || !g.parent->valid() || starves(w, *g.parent, g, cpus))) {
         invalidate_local(w, g);
         drop_grant(g);
         cpus = g.own.cpus & g.parent->effective_cpus;
-    } else if (g.parent->valid() && g.invalid()) {
+    } else if (g.parent->valid() && g.invalid() && !lost) {
         update_local(w, g, nullptr);
         if (g.valid()) {
             g.own.granted = grantable(w, g, g.own);
@@ -71,11 +73,21 @@ void update_v2(world& w, group& g) {
     }
 }
 
+/// An empty partition has got the tasks of a child that fell.
+bool must_fall_too(const world& w, const group& g) { return !g.is_root() && g.valid() && g.effective_cpus.empty() && populated(w, g); }
+
 void update_all(world& w) {
     group* top = w.root.get();
     for (group* at = next_cpuset(top, top); at; at = next_cpuset(at, top)) {
-        if (w.v1) shrink_v1(w, *at);
-        else update_v2(w, *at);
+        if (w.v1) {
+            shrink_v1(w, *at);
+            continue;
+        }
+        update_v2(w, *at);
+        while (!at->valid() && must_fall_too(w, *at->parent)) {
+            at = at->parent;
+            update_v2(w, *at);
+        }
     }
 }
 
@@ -91,6 +103,7 @@ verdict set_cpu_online(world& w, std::int64_t cpu, bool on) {
     else w.active.clear(n);
     update_root_cpus(w);
     update_all(w);
+    w.contested = false;
     return {};
 }
 

@@ -21,7 +21,8 @@ std::string broken_set(const world& w, const group& g) {
     if (g.remote && !g.valid()) return "the mark of a remote partition without being one";
     if (g.valid() && !g.remote && !p.valid()) return "a local partition below a set that is none";
     if (!g.valid() && g.own.cpu_exclusive) return "the exclusive flag without being a partition";
-    if (g.valid() && g.effective_cpus.empty() && populated(w, g)) return "tasks in a partition without CPUs";
+    // 6.12 lets a set with tasks become a remote partition of CPUs that are all offline.
+    if (g.local() && g.effective_cpus.empty() && populated(w, g)) return "tasks in a partition without CPUs";
     return {};
 }
 
@@ -35,6 +36,8 @@ std::string broken_siblings(const world& w, const group& g) {
             continue;
         }
         if (!c->local()) continue;
+        // Revived by a new list beside an invalid sibling with the same CPUs: the kernel does not look, the flag tells.
+        if (!c->own.cpu_exclusive) return {};
         if (c->own.granted.intersects(taken)) return "two partitions that share CPUs " + (c->own.granted & taken).list();
         taken |= c->own.granted;
     }

@@ -33,13 +33,21 @@ bool alone_among_siblings(const group& g) {
     return true;
 }
 
+bool held_by_remote(const world& w, const cpumask& cpus) {
+    return std::ranges::any_of(w.remotes, [&](const group* r) { return r->own.granted.intersects(cpus); });
+}
+
 /// A write of new CPUs, which the parent can grant in part.
 partition_reason meet_new_cpus(const world& w, const group& g, const cpumask& cpus, hand_over& h) {
     const group& parent = *g.parent;
     if (cpus.empty()) return partition_reason::cpus_empty;
-    const bool starved = starves(w, parent, g, g.own.wanted()) || starves(w, parent, g, cpus);
+    const bool starved = starves(w, parent, g, cpus & parent.own.granted);
     if (g.invalid()) {
         h.taken = cpus & parent.own.granted;
+        if (parent.is_root() && held_by_remote(w, h.taken)) {
+            h.taken = {};
+            return partition_reason::remote;
+        }
     } else {
         h.back = (g.own.granted - cpus) & parent.own.granted;
         h.taken = (cpus - g.own.granted) & parent.own.granted;
@@ -54,7 +62,7 @@ partition_reason meet_new_cpus(const world& w, const group& g, const cpumask& cp
 partition_reason meet_parent(const world& w, const group& g, hand_over& h, bool& stays) {
     const group& parent = *g.parent;
     const cpumask& wanted = g.own.wanted();
-    if (starves(w, parent, g, wanted)) {
+    if (starves(w, parent, g, wanted & parent.own.granted)) {
         if (g.valid()) h.back = g.own.granted & parent.own.granted;
         return partition_reason::no_cpus;
     }
@@ -64,7 +72,8 @@ partition_reason meet_parent(const world& w, const group& g, hand_over& h, bool&
         return partition_reason::none;
     }
     if (!alone_among_siblings(g)) return partition_reason::not_exclusive;
-    h.taken = wanted & parent.effective_cpus;
+    if (parent.is_root() && held_by_remote(w, wanted)) return partition_reason::remote;
+    h.taken = wanted;
     return partition_reason::none;
 }
 
@@ -90,7 +99,7 @@ partition_reason enable_local(world& w, group& g, partition_state wanted) {
     const cpumask cpus = grantable(w, g, g.own);
     if (cpus.empty()) return partition_reason::invalid_cpus;
     if (conflicts_with_housekeeping(w, wanted, cpus)) return partition_reason::housekeeping;
-    if (starves(w, *g.parent, g, g.own.wanted())) return partition_reason::no_cpus;
+    if (starves(w, *g.parent, g, cpus)) return partition_reason::no_cpus;
     g.own.granted = cpus;
     settle(w, g, {.back = {}, .taken = cpus, .state = wanted}, false);
     return partition_reason::none;
@@ -119,6 +128,7 @@ void update_local(world& w, group& g, const cpumask* new_cpus) {
     else fault = meet_parent(w, g, h, stays);
     if (fault != partition_reason::none) g.reason = fault;
     if (!stays && (fault != partition_reason::none) == g.valid()) h.state = flipped(g.state);
+    if (!new_cpus && g.invalid() && is_valid(h.state)) g.own.granted = h.taken;
     settle(w, g, h, true);
     if (!new_cpus) follow_balance(g);
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Effective CPUs, from a set to all below it. Subtrees in which nothing can change are left out.
+#include <vector>
+
 #include <cohort/cpuset/detail/world.hpp>
 
 namespace cohort::cpuset::detail {
@@ -7,10 +9,21 @@ namespace {
 
 cpumask member_cpus(const group& g) { return g.own.cpus & g.parent->effective_cpus; }
 
+/// The grant of a partition that stays one. Where siblings' CPUs are left out (7.0) it does not grow by itself when a sibling lets go.
+cpumask regranted(const world& w, const group& g) {
+    const cpumask now = grantable(w, g, g.own);
+    return w.kernel_rules().overlap_invalidates || !g.own.exclusive.empty() ? now : now & g.own.granted;
+}
+
 bool own_domain(const group& g) { return g.remote || (g.valid() && g.parent->valid()); }
 
 /// A valid partition becomes invalid; its parent, which is being computed, keeps the CPUs.
 void fall(world& w, group& g) {
+    if (g.remote) {
+        std::erase(w.remotes, &g);
+        g.remote = false;
+        give_back(w, *w.root, g.state, g.own.granted);
+    }
     if (g.state == partition_state::isolated && g.parent->state != partition_state::isolated) w.isolated = w.isolated - g.own.granted;
     g.state = flipped(g.state);
     g.own.cpu_exclusive = false;
@@ -24,7 +37,7 @@ void follow_parent_state(world& w, group& g) {
 
 void publish(world& w, group& g, const cpumask& cpus) {
     g.effective_cpus = cpus;
-    if (g.valid() && g.own.exclusive.empty() && !g.remote) g.own.granted = grantable(w, g, g.own);
+    if (g.valid() && g.own.exclusive.empty() && !g.remote) g.own.granted = regranted(w, g);
     else if (g.invalid()) reset_to_member(g);
     update_tasks(w, g);
     if (!w.v1 && !g.valid()) g.balance = g.parent->balance;
@@ -57,18 +70,19 @@ bool visit(world& w, group& g, bool first, bool force) {
 cpumask partition_cpus(world& w, group& g) {
     const bool has_tasks = populated(w, g);
     // A remote partition keeps what it has taken; update_remote() alone changes that.
-    if (!g.remote || !g.own.exclusive.empty()) g.own.granted = grantable(w, g, g.own);
+    if (!g.remote || !g.own.exclusive.empty()) g.own.granted = regranted(w, g);
     cpumask cpus = g.own.granted & w.active;
     for (group* c = first_child(g); c; c = next_child(c)) {
         if (!c->valid()) continue;
         c->reason = partition_reason::none;
         if (!c->own.granted.subset_of(g.own.granted)) c->reason = partition_reason::invalid_cpus;
         else if (has_tasks && cpus.subset_of(c->own.granted)) c->reason = partition_reason::no_cpus;
-        if (c->reason == partition_reason::none) {
-            cpus = cpus - c->own.granted;
+        if (c->reason != partition_reason::none) {
+            fall(w, *c);
             continue;
         }
-        fall(w, *c);
+        if (c->own.exclusive.empty()) c->own.granted = regranted(w, *c);
+        cpus = cpus - c->own.granted;
     }
     return cpus;
 }

@@ -17,7 +17,8 @@ void root_changed(world& w) {
 partition_reason enable_remote(world& w, group& g, partition_state wanted) {
     if (!w.admin()) return partition_reason::access;
     const cpumask cpus = grantable(w, g, g.own);
-    if (cpus.empty() || cpus.intersects(w.sub_cpus) || w.root->effective_cpus.subset_of(cpus)) return partition_reason::invalid_cpus;
+    const bool needs_active = !w.kernel_rules().overlap_invalidates;
+    if (cpus.empty() || (needs_active && !cpus.intersects(w.active)) || cpus.intersects(w.sub_cpus) || w.root->effective_cpus.subset_of(cpus)) return partition_reason::invalid_cpus;
     take_cpus(w, *w.root, wanted, cpus);
     g.remote = true;
     g.state = wanted;

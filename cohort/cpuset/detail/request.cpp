@@ -10,8 +10,8 @@ verdict refusal(const error& e) { return {e.code, e.object + ": " + e.reason}; }
 /// Why a partition that asks for `trial` cannot be valid.
 partition_reason partition_fault(const world& w, const group& g, const request& trial) {
     if (g.state == partition_state::member) return partition_reason::none;
-    if (g.valid() && trial.granted.empty()) return partition_reason::invalid_cpus;
     const cpumask cpus = grantable(w, g, trial);
+    if (cpus.empty()) return partition_reason::invalid_cpus;
     if (conflicts_with_housekeeping(w, g.state, cpus)) return partition_reason::housekeeping;
     if (starves(w, *g.parent, g, cpus)) return partition_reason::no_cpus;
     return partition_reason::none;
@@ -30,6 +30,7 @@ void invalidate_overlapped(world& w, group& g, const request& trial) {
         if (!s->valid() || !trial.granted.intersects(s->own.wanted())) continue;
         if (s->remote) disable_remote(w, *s);
         else invalidate_local(w, *s);
+        if (s != &g) propagate(w, *s, false);
     }
 }
 
@@ -69,7 +70,7 @@ verdict write_cpus(world& w, group& g, std::string_view text) {
     trial.cpus = *cpus;
     if (w.v1) return write_cpus_v1(w, g, trial);
     if (trial.cpus.empty() && trial.exclusive.empty()) trial.granted = {};
-    else if (!trial.exclusive.empty() || g.valid()) trial.granted = grantable(w, g, trial);
+    else if (!trial.exclusive.empty() || g.state != partition_state::member) trial.granted = grantable(w, g, trial);
 
     partition_reason fault = partition_fault(w, g, trial);
     bool falls = fault != partition_reason::none;
@@ -99,11 +100,14 @@ verdict write_exclusive(world& w, group& g, std::string_view text) {
 
     request trial = g.own;
     trial.exclusive = *cpus;
+    trial.lists_exclusive = !cpus->empty();
     trial.granted = cpus->empty() ? cpumask{} : grantable(w, g, trial);
     const bool force = trial.granted != g.own.granted;
     if (verdict v = validate(w, g, trial); v.refused()) return v;
 
-    const partition_reason fault = partition_fault(w, g, trial);
+    partition_reason fault = partition_fault(w, g, trial);
+    // An emptied list costs a partition its CPUs, even where cpuset.cpus could stand in.
+    if (g.valid() && trial.granted.empty()) fault = partition_reason::invalid_cpus;
     if (fault != partition_reason::none) g.reason = fault;
     const partition_state before = g.state;
     if (g.state != partition_state::member) apply_to_partition(w, g, trial, fault != partition_reason::none);

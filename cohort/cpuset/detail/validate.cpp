@@ -44,7 +44,8 @@ std::string cpu_conflict(const world& w, const request& a, const request& b) {
         const cpumask both = a.wanted() & b.wanted();
         return both.empty() ? "" : "CPUs " + both.list();
     }
-    if (w.v1 || !w.kernel_rules().exclusive_files) return {};
+    if (!a.lists_exclusive && !b.lists_exclusive) return {};
+    if (w.v1) return {};
     if (const cpumask both = a.exclusive & b.exclusive; !both.empty()) return "exclusive CPUs " + both.list();
     if (!a.cpus.empty() && a.cpus.subset_of(b.exclusive)) return "all of its CPUs, " + a.cpus.list();
     if (!b.cpus.empty() && b.cpus.subset_of(a.exclusive)) return "all of the sibling's CPUs, " + b.cpus.list();

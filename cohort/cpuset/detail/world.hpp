@@ -23,6 +23,7 @@ struct request {
     cpumask granted;     ///< cpuset.cpus.exclusive.effective
     nodemask mems;       ///< cpuset.mems
     bool cpu_exclusive = false, mem_exclusive = false;
+    bool lists_exclusive = false;  ///< `exclusive` is not empty, without reading it
 
     /// The CPUs that a partition of this set asks for.
     const cpumask& wanted() const { return exclusive.empty() ? cpus : exclusive; }
@@ -88,6 +89,7 @@ struct world {
 
     cpumask sub_cpus;                  // CPUs that partitions have taken from the root
     cpumask isolated;                  // of them, those of isolated ones
+    bool contested = false;            // during hotplug: partitions held all that was left, and have lost it
     std::unique_ptr<group> root;
     std::vector<group*> remotes;       // valid remote partitions, newest first
     std::map<std::string, task, std::less<>> tasks;
