@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
     s.steps_per_us = cohort::bench::calibrate();
     std::fprintf(stderr, "%zu CPUs, %u multiplications in a microsecond, %d rounds\n", s.cpus.size(), s.steps_per_us, s.rounds);
     cohort::bench::run_ordered(s);
+    cohort::bench::run_shells_and_masks(s);
     cohort::bench::run_multithreaded(s);
     cohort::bench::run_percpu_add(s);
     cohort::bench::run_percpu_alloc(s);

@@ -50,6 +50,9 @@ void sink::fail(std::uint32_t seq) const {
     std::exit(1);
 }
 
+double seconds_now() { return now(); }
+double cpu_seconds_now() { return cpu_now(); }
+
 std::vector<int> allowed_cpus() {
     cpu_set_t set;
     CPU_ZERO(&set);

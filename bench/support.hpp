@@ -64,6 +64,10 @@ struct settings {
     unsigned steps_per_us = 0;
 };
 
+/// Seconds on the wall, and of this process on its CPUs.
+double seconds_now();
+double cpu_seconds_now();
+
 /// CPUs this process may use.
 std::vector<int> allowed_cpus();
 void pin_to(const std::vector<int>& cpus);
@@ -93,6 +97,7 @@ std::vector<variant> tbb_variants(const settings& s, load l, bool only_256_token
 std::vector<variant> openmp_variants(const settings& s, load l);
 std::vector<variant> own_variants(const settings& s, load l);
 void run_ordered(const settings& s);
+void run_shells_and_masks(const settings& s);
 void run_multithreaded(const settings& s);
 void run_percpu_add(const settings& s);
 void run_percpu_alloc(const settings& s);

@@ -147,7 +147,7 @@ std::string instance::why_stopped() const { return impl_->why_stopped(); }
 std::string instance::follow_error() const { return impl_->now().follow_error; }
 notifier::blocking_chain& instance::changes() { return impl_->changes; }
 std::vector<head_state> instance::heads() const { return impl_->shells->heads(); }
-bool instance::poll() { return impl_->workers().poll(); }
+bool instance::poll() { return impl_->poll(); }
 const std::string& instance::name() const { return impl_->name(); }
 work::worker_set& instance::workers() { return impl_->workers(); }
 

@@ -38,8 +38,8 @@ public:
     /// Runs once, after do_serial of this job and after serial() of every earlier job of the shell has returned.
     virtual void serial() = 0;
 
-    /// An errno for serial() to see, as padata_priv::info: 0, -ECANCELED (the shell was cancelled before parallel() ran), -EIO (parallel() threw), or
-    /// whatever parallel() put there.
+    /// An errno for serial() to see, as padata_priv::info: 0, -ECANCELED (the shell was cancelled before parallel() ran), -EIO (parallel() threw, or its
+    /// completion handle was dropped), or whatever parallel() put there.
     int info = 0;
     /// What counts against the shell's byte window while the job is in flight. Set before do_parallel.
     std::uint32_t bytes = 0;

@@ -18,6 +18,8 @@
 #include <utility>
 
 #include <cohort/base/error.hpp>
+#include <cohort/padata/completion.hpp>
+#include <cohort/padata/executor.hpp>
 #include <cohort/padata/instance.hpp>
 #include <cohort/padata/job.hpp>
 
@@ -41,6 +43,12 @@ struct shell_options {
     /// May jobs that are cheaper than a hand-over run inside do_parallel (parallel() and, when due, serial())? A submitter that holds a lock which
     /// its callbacks take must say false; then callbacks run only on workers and in poll().
     bool inline_jobs = true;
+    /// The stream's share of the workers' time where other streams have work too: 1 .. 10,000, as cpu.weight of a cgroup. A stream with work gets a batch in
+    /// each round, which takes at most 64 us * weight / 100, and one batch beyond that, of every other stream with work (of more, where jobs take longer than that).
+    std::uint32_t weight = 100;
+    /// Where serial() runs. Null: on CPUs, as cb_cpu and the serial mask say. by_polling(): inside poll(). Else where this executor, which outlives the shell, runs
+    /// the turns that are posted to it; cb_cpu is then checked and ignored. Order is total in each.
+    executor* serial = nullptr;
 };
 
 struct shell_stats {
@@ -51,6 +59,7 @@ struct shell_stats {
     std::uint64_t failed = 0;         ///< jobs whose parallel() threw or that were cancelled
     std::uint64_t batches = 0;        ///< claims by workers
     double job_ns = 0;                ///< moving average of the time of one parallel()
+    std::uint64_t memory_bytes = 0;   ///< what the stream holds now: itself and the slots of what is in flight
 };
 
 /// A resource: move-only.
@@ -58,7 +67,7 @@ struct shell_stats {
 /// from a callback of the same shell.
 class shell {
 public:
-    /// Errors: EINVAL, window out of range. Throws std::bad_alloc.
+    /// Errors: EINVAL, window or weight out of range. Throws std::bad_alloc. Cost: about 700 bytes; slots come when jobs fly and go when none does.
     static result<shell> create(instance& inst, shell_options options = {});
     shell(shell&&) noexcept;
     shell& operator=(shell&&) noexcept;
@@ -68,18 +77,23 @@ public:
     /// Takes the next place in the order and queues the job. cb_cpu: where serial() shall run, a CPU number or any_cpu; a CPU that is not in the
     /// usable serial mask is replaced by the (cb_cpu % weight)-th of the mask and written back, as the kernel does.
     /// Errors, in this order; nothing is changed by them, save cb_cpu by EBUSY: EINVAL, the instance is stopped, or cb_cpu beyond the machine; EBUSY, a mask change is
-    /// under way (only with instance_options::busy_while_changing); EAGAIN, full and full_policy::eagain. ESHUTDOWN after the shell was moved from.
+    /// under way (only with instance_options::busy_while_changing); with full_policy::eagain, EAGAIN, full, and ENOMEM, no memory for more slots (other policies wait
+    /// until a job leaves). ESHUTDOWN after the shell was moved from.
     /// Called from parallel() or serial() of the same shell it never waits: beyond the window the job is kept in a list.
     /// Cost: about 20 ns; about 15 ns in all where the job runs inline.
     result<void> do_parallel(job& j, int& cb_cpu);
     result<void> do_parallel(job& j) { int cpu = any_cpu; return do_parallel(j, cpu); }
 
-    /// The lambda form: `serial` may take nothing or a const job& (for info and error()). One allocation per job.
-    template <std::invocable P, class S>
-        requires std::invocable<S> || std::invocable<S, const job&>
+    /// The lambda form: `parallel` may take nothing, or the completion, and finish later; `serial` nothing or a const job& (for info and error()). One
+    /// allocation per job.
+    template <class P, class S>
+        requires(std::invocable<P> || std::invocable<P, completion>) && (std::invocable<S> || std::invocable<S, const job&>)
     result<void> submit(P parallel, S serial);
 
-    /// Waits until every job submitted before the call is through serial(). Helps to run them where the policy is help.
+    /// Lends the calling thread to this stream: runs what is due of its serial() where that is by_polling(), else at most one batch of its parallel(). Returns
+    /// whether there was any. Never waits. Not from a callback of the same shell.
+    bool poll();
+    /// Waits until every job submitted before the call is through serial(). Helps to run them where the policy is help; polls where serial() is by_polling().
     /// Errors: EIO, a serial() threw since the last drain; exception() holds the first.
     result<void> drain();
     std::exception_ptr exception() const;
@@ -101,8 +115,13 @@ class lambda_job final : public job {
 public:
     lambda_job(P p, S s) : parallel_(std::move(p)), serial_(std::move(s)) {}
     void parallel() override {
-        parallel_();
-        do_serial(*this);
+        if constexpr (std::invocable<P>) {
+            parallel_();
+            do_serial(*this);
+        } else {
+            P mine(std::move(parallel_));  // the job may be gone before it returns
+            mine(take(*this));
+        }
     }
     void serial() override {
         std::unique_ptr<lambda_job> self(this);
@@ -117,8 +136,8 @@ private:
 
 }  // namespace detail
 
-template <std::invocable P, class S>
-    requires std::invocable<S> || std::invocable<S, const job&>
+template <class P, class S>
+    requires(std::invocable<P> || std::invocable<P, completion>) && (std::invocable<S> || std::invocable<S, const job&>)
 result<void> shell::submit(P parallel, S serial) {
     auto node = std::make_unique<detail::lambda_job<P, S>>(std::move(parallel), std::move(serial));
     auto done = do_parallel(*node);

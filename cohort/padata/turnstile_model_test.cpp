@@ -3,7 +3,11 @@
 /// on and the owner has destroyed the ring; the turn is never lost.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
 #include <cohort/base/testing/interleave.hpp>
 #include <cohort/padata/detail/turnstile.hpp>
@@ -14,11 +18,48 @@ namespace {
 struct token {
     int number;
 };
-using ring_type = turnstile<token, interleave::atomic, interleave::mutex>;
+/// Blocks that were freed are kept, filled with what no word ever holds, so that a late look or write is found.
+struct watched_memory {
+    struct piece {
+        std::unique_ptr<unsigned char[]> bytes;
+        std::size_t size;
+        bool freed;
+    };
+    static constexpr unsigned char poison = 0xa5;
+    static std::vector<piece>& pieces() {
+        static std::vector<piece> all;
+        return all;
+    }
+    static void* get(std::size_t bytes) {
+        pieces().push_back({std::make_unique<unsigned char[]>(bytes), bytes, false});
+        return pieces().back().bytes.get();
+    }
+    static void put(void* p) {
+        for (piece& x : pieces()) {
+            if (x.bytes.get() != p) continue;
+            if (x.freed) interleave::run::now()->broken("a block was freed twice");
+            x.freed = true;
+            std::fill_n(x.bytes.get(), x.size, poison);
+        }
+    }
+    static void use(const void* p) {
+        for (const piece& x : pieces()) {
+            if (x.bytes.get() == p && x.freed) interleave::run::now()->broken("a freed block was looked at");
+        }
+    }
+    static bool untouched() {
+        return std::all_of(pieces().begin(), pieces().end(), [](const piece& x) {
+            return !x.freed || std::all_of(x.bytes.get(), x.bytes.get() + x.size, [](unsigned char b) { return b == poison; });
+        });
+    }
+};
+/// Its first block has one slot, so that every scenario makes the ring grow and shrink.
+using ring_type = turnstile<token, interleave::atomic, interleave::mutex, watched_memory, 1>;
 
 /// What the scenarios share: a ring, its jobs, and what serial() saw.
 struct world {
     world(interleave::run& r, std::uint32_t window, int jobs) : x(r), ring(window), total(jobs) {
+        watched_memory::pieces().clear();
         for (int i = 0; i < jobs; ++i) tokens.push_back({i});
         r.at_step([this] {
             bool outsider = gone && interleave::run::now()->current() != owner;
@@ -26,6 +67,8 @@ struct world {
         });
         r.at_end([this] {
             if (next != total) return std::string("jobs never delivered: the turn was lost");
+            if (!watched_memory::untouched()) return std::string("a freed block was written");
+            if (ring.extra_bytes() != 0) return std::string("a ring at rest holds a block");
             return std::string(gone ? "" : "the ring never came to rest");
         });
     }
@@ -64,7 +107,7 @@ struct world {
         for (;;) {
             interleave::run::wait_until([this] { return !ring.full(); });
             std::lock_guard hold(ring);
-            if (ring.full()) continue;
+            if (!ring.has_place()) continue;
             ring.enter(next_token());
             return;
         }
@@ -199,6 +242,18 @@ TEST(turnstile_model, an_inline_job_that_is_finished_later_by_another_thread_kee
             x.thread([w] { w->own(); });
         },
         {.preemptions = 2});
+}
+
+TEST(turnstile_model, a_ring_that_grows_twice_is_never_looked_up_in_a_freed_block) {
+    expect_clean(
+        [](interleave::run& x) {
+            auto w = std::make_shared<world>(x, 16, 7);
+            x.thread([w] { for (int i = 0; i < 7; ++i) w->submit(); });
+            x.thread([w] { w->work(4, true); });
+            x.thread([w] { w->work(2, false); });
+            x.thread([w] { w->own(); });
+        },
+        {.preemptions = 1});
 }
 
 TEST(interleave, finds_a_lost_update) {

@@ -153,6 +153,9 @@ private:
 
     bool dry(source& s) {
         std::lock_guard hold(lock_);
+        return dry_locked(s);
+    }
+    bool dry_locked(source& s) {
         if (!s.listed.load()) return s.left.load() == 0;
         bool ready = false;
         if (fault_ == fault::dry_looks_before_it_unlists) ready = s.left.load() > 0;
@@ -169,6 +172,9 @@ private:
     source* pick() {
         if (listed_count_.load() == 0) return nullptr;
         std::lock_guard hold(lock_);
+        return pick_locked();
+    }
+    source* pick_locked() {
         if (list_.empty()) return nullptr;
         source* s = list_.front();
         std::rotate(list_.begin(), list_.begin() + 1, list_.end());
@@ -180,16 +186,18 @@ private:
     }
 
     bool step(sleeper& w, bool lent = false) {
-        for (;;) {
-            if (!w.current) w.current = pick();
-            if (!w.current) return false;
+        if (!w.current) w.current = pick();
+        while (w.current) {
             if (run(w, *w.current, lent)) {
                 if (others_listed(w.current)) w.current = nullptr;
                 return true;
             }
             if (!others_listed(w.current)) return false;
-            if (dry(*w.current)) w.current = nullptr;
+            std::lock_guard hold(lock_);
+            (void)dry_locked(*w.current);
+            w.current = pick_locked();
         }
+        return false;
     }
     bool run(sleeper& w, source& s, bool lent) {
         int n = s.left.load();

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 
 namespace cohort::work {
 
@@ -30,6 +31,7 @@ struct context {
     worker* own = nullptr;  ///< null for a lent thread (poll, a helping submitter)
     int cpu = 0;            ///< the CPU it runs on
     bool helping = false;   ///< a lent thread that waits for this work anyway
+    std::uint64_t spent = 0;  ///< run() may say how long it took, in ticks; 0: it does not know, and a quantum is charged
 
     /// Called by run() after it has claimed something and before it starts on it; `r` is asked whether more is left.
     void found(runnable& r);
@@ -45,6 +47,13 @@ public:
     /// worker_set::retire must have returned (or it was never published).
     virtual ~runnable() = default;
 
+    /// Where several have work, each gets a share of the workers' time by its weight: 1 .. 10,000, as cpu.weight of a cgroup.
+    static constexpr std::uint32_t default_weight = 100, most_weight = 10'000;
+
+protected:
+    /// Before the first publish.
+    void set_weight(std::uint32_t weight) { weight_ = weight; }
+
 private:
     friend class worker_set;
     friend struct context;
@@ -59,6 +68,8 @@ private:
     std::atomic<bool> listed_{false};    // [guarded for writing: set's lock_; read by publishers, seq_cst]
     std::atomic<bool> retiring_{false};  // [atomic: retire() sets it, workers then let go]
     std::atomic<int> users_{0};          // [atomic: workers that hold it as their current one]
+    std::uint32_t weight_ = default_weight;  // [const after the first publish]
+    std::atomic<std::uint64_t> used_{0};  // [atomic, relaxed: workers add; pick() and list() compare and lift it] time used so far, in ns of a weight of 100
     runnable* prev_ = nullptr;           // [guarded: set's lock_]
     runnable* next_ = nullptr;           // [guarded: set's lock_]
 };

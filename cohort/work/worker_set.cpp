@@ -169,12 +169,24 @@ cpumask worker_set::general_cpus() const {
 
 // ---- the list
 
-void worker_set::list_locked(runnable& r) {
-    if (r.listed_.load(std::memory_order_relaxed) || r.retiring_.load(std::memory_order_relaxed)) return;
+void worker_set::append_locked(runnable& r) {
     r.prev_ = tail_;
     r.next_ = nullptr;
     (tail_ ? tail_->next_ : head_) = &r;
     tail_ = &r;
+}
+
+void worker_set::unlink_locked(runnable& r) {
+    (r.prev_ ? r.prev_->next_ : head_) = r.next_;
+    (r.next_ ? r.next_->prev_ : tail_) = r.prev_;
+}
+
+void worker_set::list_locked(runnable& r) {
+    if (r.listed_.load(std::memory_order_relaxed) || r.retiring_.load(std::memory_order_relaxed)) return;
+    // Whoever had no work saves nothing up: it starts as if it had kept pace with the others.
+    const std::uint64_t limit = limit_.load(std::memory_order_relaxed), pace = limit > quantum_ns ? limit - quantum_ns : 0;
+    if (r.used_.load(std::memory_order_relaxed) < pace) r.used_.store(pace, std::memory_order_relaxed);
+    append_locked(r);
     r.listed_.store(true, std::memory_order_seq_cst);
     listed_count_.fetch_add(1, std::memory_order_seq_cst);
 }
@@ -204,8 +216,7 @@ void worker_set::publish_on(runnable& r, const cpumask& cpus) {
 }
 
 /// Takes a runnable that has nothing to claim off the list. Returns false when it had something after all.
-bool worker_set::dry(runnable& r) {
-    sys::spin_guard hold(lock_);
+bool worker_set::dry_locked(runnable& r) {
     if (!r.listed_.load(std::memory_order_relaxed)) return !r.ready();
     // seq_cst: unlist, before the look. Pairs with the publisher's store and look in publish().
     r.listed_.store(false, std::memory_order_seq_cst);
@@ -214,27 +225,62 @@ bool worker_set::dry(runnable& r) {
         r.listed_.store(true, std::memory_order_seq_cst);
         return false;
     }
-    (r.prev_ ? r.prev_->next_ : head_) = r.next_;
-    (r.next_ ? r.next_->prev_ : tail_) = r.prev_;
+    unlink_locked(r);
     listed_count_.fetch_sub(1, std::memory_order_seq_cst);
     return true;
+}
+
+bool worker_set::dry(runnable& r) {
+    sys::spin_guard hold(lock_);
+    return dry_locked(r);
+}
+
+/// The next one in turn that has not used its share; see README.md, "Whose turn it is". It goes to the end of the list: the next worker gets the next one.
+runnable* worker_set::pick_locked() {
+    runnable* r = head_;
+    if (!r) return nullptr;
+    if (r != tail_) {
+        const std::uint64_t limit = limit_.load(std::memory_order_relaxed);
+        runnable* least = nullptr;
+        std::uint64_t least_used = 0;
+        const int looks = std::min(listed_count_.load(std::memory_order_relaxed), most_skips);
+        for (int i = 0;; ++i) {
+            r = head_;
+            const std::uint64_t used = r->used_.load(std::memory_order_relaxed);
+            unlink_locked(*r);
+            append_locked(*r);
+            if (used < limit) break;
+            if (!least || used < least_used) least = r, least_used = used;
+            if (i + 1 < looks) continue;
+            // A round is over, or a long way of it: the next one. Whoever was not looked at and has used less still may run.
+            limit_.store(std::max(limit, least_used) + std::max(quantum_ns, typical_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+            if (least != tail_) {
+                unlink_locked(*least);
+                append_locked(*least);
+            }
+            r = least;
+            break;
+        }
+    }
+    r->users_.fetch_add(1, std::memory_order_relaxed);
+    return r;
 }
 
 runnable* worker_set::pick() {
     if (listed_count_.load(std::memory_order_relaxed) == 0) return nullptr;
     sys::spin_guard hold(lock_);
-    runnable* r = head_;
-    if (!r) return nullptr;
-    if (r != tail_) {  // rotate: the next worker gets the next one
-        head_ = r->next_;
-        head_->prev_ = nullptr;
-        r->prev_ = tail_;
-        r->next_ = nullptr;
-        tail_->next_ = r;
-        tail_ = r;
+    return pick_locked();
+}
+
+/// While others wait. Alone, a runnable uses what nobody wants.
+void worker_set::charge(runnable& r, std::uint64_t ticks) {
+    std::uint64_t cost = quantum_ns;
+    if (ticks != 0) {
+        cost = static_cast<std::uint64_t>(static_cast<double>(ticks) * sys::ns_per_tick()) * runnable::default_weight / r.weight_ + 1;
+        const std::int64_t typical = typical_.load(std::memory_order_relaxed), sample = static_cast<std::int64_t>(std::min<std::uint64_t>(cost, 1u << 30));
+        typical_.store(static_cast<std::uint32_t>(typical + (sample - typical) / 64), std::memory_order_relaxed);
     }
-    r->users_.fetch_add(1, std::memory_order_relaxed);
-    return r;
+    r.used_.fetch_add(cost, std::memory_order_relaxed);
 }
 
 void worker_set::drop(runnable*& current) {
@@ -249,8 +295,7 @@ void worker_set::retire(runnable& r) {
     {
         sys::spin_guard hold(lock_);
         if (r.listed_.exchange(false, std::memory_order_seq_cst)) {
-            (r.prev_ ? r.prev_->next_ : head_) = r.next_;
-            (r.next_ ? r.next_->prev_ : tail_) = r.prev_;
+            unlink_locked(r);
             listed_count_.fetch_sub(1, std::memory_order_seq_cst);
         }
     }
@@ -347,17 +392,27 @@ bool worker_set::deliver_stray(context& ctx) {
 
 /// One batch out of `current` or the list. False: nothing ready, and nothing else is listed.
 bool worker_set::step(context& ctx, runnable*& current) {
-    for (;;) {
-        if (current && current->retiring_.load(std::memory_order_relaxed)) drop(current);
-        if (!current) current = pick();
-        if (!current) return false;
+    if (current && current->retiring_.load(std::memory_order_relaxed)) drop(current);
+    if (!current) current = pick();
+    while (current) {
+        ctx.spent = 0;
         if (current->run(ctx)) {
-            if (others_listed(current)) drop(current);  // their turn
+            if (!others_listed(current)) return true;
+            charge(*current, ctx.spent);
+            if (current->used_.load(std::memory_order_relaxed) >= limit_.load(std::memory_order_relaxed)) drop(current);  // their turn
             return true;
         }
         if (!others_listed(current)) return false;
-        if (dry(*current)) drop(current);
+        runnable* next;
+        {
+            sys::spin_guard hold(lock_);  // once for both: a stream of one job at a time costs no more
+            (void)dry_locked(*current);
+            next = pick_locked();
+        }
+        drop(current);
+        current = next;
     }
+    return false;
 }
 
 bool worker_set::poll() {

@@ -94,6 +94,8 @@ private:
     explicit worker_set(worker_set_options options);
 
     static constexpr int stand_back_us = 200;
+    static constexpr std::uint32_t quantum_ns = 64'000;  // what a runnable of weight 100 may use in a round
+    static constexpr int most_skips = 64;                // of those that have used theirs, in one look at the list
     static constexpr std::uint64_t one_searching = 1, one_parked = std::uint64_t{1} << 32;
     static idle_state unpack(std::uint64_t s) { return {static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(s >> 32)}; }
 
@@ -113,7 +115,12 @@ private:
     void give_way(worker& w, runnable*& current);
     void sleep(worker& w);
     bool dry(runnable& r);
+    bool dry_locked(runnable& r) COHORT_REQUIRES(lock_);
+    void unlink_locked(runnable& r) COHORT_REQUIRES(lock_);
+    void append_locked(runnable& r) COHORT_REQUIRES(lock_);
+    runnable* pick_locked() COHORT_REQUIRES(lock_);
     runnable* pick();
+    void charge(runnable& r, std::uint64_t ticks);
     static void drop(runnable*& current);
     bool others_listed(const runnable* current) const;
     bool step(context& ctx, runnable*& current);
@@ -134,6 +141,8 @@ private:
     std::atomic<bool> stopping_{false};                       // [atomic: destructor sets]
     std::atomic<bool> stray_mail_{false};                     // [atomic: strays_ is not empty]
     std::atomic<int> general_count_{0};                       // [stats]
+    std::atomic<std::uint64_t> limit_{0};                     // [guarded for writing: lock_; relaxed] who has used less may run
+    std::atomic<std::uint32_t> typical_{0};                   // [atomic, relaxed: moving average of what is charged for a batch]
     alignas(64) mutable sys::spinlock lock_;
     runnable* head_ COHORT_GUARDED_BY(lock_) = nullptr;
     runnable* tail_ COHORT_GUARDED_BY(lock_) = nullptr;

@@ -53,7 +53,12 @@ void shell_core::run_batch(work::context& ctx, run_of_jobs r) {
         if (last) learn(static_cast<double>(ran) * sys::ns_per_tick() / count, count);
         run_of_jobs finished = std::exchange(part, {seq + 1, 0});
         // After the last part the shell may be gone: nothing below touches it then.
-        if (finished.count && ring_.finish(finished)) drain_from(ctx, finished);
+        // Of the context: it is the caller's. What a worker drains counts for the stream it drains.
+        ctx.spent = now - begin;
+        if (finished.count && ring_.finish(finished)) {
+            drain_from(ctx, finished);
+            ctx.spent = sys::ticks() - begin;
+        }
         if (!last) part_begin = sys::ticks();
     }
 }
@@ -67,7 +72,7 @@ void shell_core::learn(double ns_per_job, std::uint32_t jobs) {
     auto rounded = static_cast<std::uint32_t>(std::clamp(old + (sample - old) * weight, 1.0, 4e9));
     job_ns_.store(rounded, std::memory_order_relaxed);
     bool was = inline_now_.load(std::memory_order_relaxed);
-    bool next = options_.inline_jobs && rounded < (was ? inline_above_ns : inline_below_ns);
+    bool next = options_.inline_jobs && !options_.serial && rounded < (was ? inline_above_ns : inline_below_ns);
     if (next != was) inline_now_.store(next, std::memory_order_relaxed);
 }
 
@@ -80,11 +85,11 @@ void shell_core::complete(job& j) {
 // ---- draining
 
 /// The caller has the turn, and r is finished. Runs serial() of r and of all that follows and is finished, then passes the turn on.
-void shell_core::drain_from(work::context& ctx, run_of_jobs r, bool anywhere) {
+void shell_core::drain_from(work::context& ctx, run_of_jobs r, place where) {
     // A worker or a waiting submitter has nothing better to do; a thread that only completed a job is let go early.
     std::uint32_t budget = ctx.own || ctx.helping ? std::max(ring_.window(), drain_batch) : drain_batch;
     do {
-        if (!run_serials(ctx, r, budget, std::exchange(anywhere, false))) return;  // the turn is in the mail
+        if (!run_serials(ctx, r, budget, where)) return;  // the turn was posted
         ring_.leave(r);
         wake_waiters();
         if (any_late_.load(std::memory_order_relaxed)) refill();
@@ -114,7 +119,7 @@ bool shell_core::settle(std::uint64_t at, run_of_jobs& r) {
 }
 
 /// Runs serial() of r in order. False: a job belongs to another CPU, or enough is enough; the rest and the turn were handed over.
-bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& budget, bool anywhere) {
+bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& budget, place& where) {
     std::uint64_t bytes = 0;
     std::uint64_t seq = r.first;
     auto publish_bytes = [&] {
@@ -125,7 +130,8 @@ bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& 
     const runner::mark here(this, ctx.cpu, true);
     for (; seq != r.end(); ++seq) {
         job& j = *ring_.job_at(seq);
-        bool in_place = std::exchange(anywhere, false) || serial_here(j, ctx);
+        bool in_place = where != place::by_cpu || serial_here(j, ctx);
+        if (where == place::first_at_all) where = place::by_cpu;
         if (!in_place || budget-- == 0) {
             int cpu = job_access::cb_cpu(j);
             publish_bytes();
@@ -146,15 +152,17 @@ bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& 
 }
 
 bool shell_core::serial_here(const job& j, const work::context& ctx) const {
+    if (options_.serial) return false;
     int cpu = j.cb_cpu();
     if (cpu != any_cpu) return ctx.own && ctx.cpu == cpu;
     return inst_.usable(mask_kind::serial).test(ctx.cpu);
 }
 
-/// The turn goes by mail to a worker of the serial mask.
+/// The turn goes by mail to a worker of the serial mask, or to the executor.
 void shell_core::hand_over(run_of_jobs rest, int cpu) {
     turn_ = rest;
     handovers_.store(handovers_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    if (options_.serial) return post_turn();
     if (cpu == any_cpu) {
         cpumask mask = inst_.usable(mask_kind::serial).load();
         cpu = mask.next(sys::current_cpu() + 1);  // not this CPU's worker: it would wait for this thread
@@ -165,7 +173,7 @@ void shell_core::hand_over(run_of_jobs rest, int cpu) {
 
 void shell_core::deliver(work::context& ctx) {
     // Where the CPU has no worker the mail comes to another one: the first job runs wherever it was delivered, so that the turn never circles.
-    drain_from(ctx, turn_, true);
+    drain_from(ctx, turn_, place::first_at_all);
 }
 
 }  // namespace cohort::padata::detail

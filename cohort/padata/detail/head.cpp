@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /// What a stream's oldest job does, asked by somebody who only looks.
+#include <mutex>
+
 #include <cohort/padata/detail/shell_core.hpp>
 
 namespace cohort::padata::detail {
+
+/// With the lock, under which no slots are freed, and the head may have gone on. Where the lock is biased to the submitter, this ends the bias.
+bool shell_core::waits_for_its_job(std::uint64_t head) const {
+    std::lock_guard hold(ring_);
+    return ring_.head() == head && head < ring_.tail() && ring_.turn_waits_at(head);
+}
 
 std::optional<head_state> shell_core::head(const std::vector<runner::snapshot>& running) const {
     head_state out;
@@ -10,7 +18,7 @@ std::optional<head_state> shell_core::head(const std::vector<runner::snapshot>& 
     if (head >= tail) return std::nullopt;
     out.seq = out.job = head;
     out.behind = tail - head - 1;
-    const bool turn_waits = ring_.turn_waits_at(head);
+    const bool turn_waits = waits_for_its_job(head);
     const void* self = static_cast<const void*>(this);
     const runner::snapshot* by = nullptr;
     for (const runner::snapshot& r : running) {

@@ -10,6 +10,7 @@
 #include <cohort/machine/usable_events.hpp>
 #include <cohort/padata/detail/atomic_mask.hpp>
 #include <cohort/padata/detail/streams.hpp>
+#include <cohort/padata/detail/turn_list.hpp>
 #include <cohort/padata/instance.hpp>
 #include <cohort/work/duty.hpp>
 #include <cohort/work/worker_set.hpp>
@@ -39,6 +40,7 @@ public:
     const detail::atomic_mask& usable(mask_kind kind) const { return kind == mask_kind::parallel ? parallel_ : serial_; }
     int possible_cpus() const { return possible_; }
     cpumask spread_over_nodes(int count);
+    bool poll();
     /// "padata \"pencrypt\"", for errors.
     std::string object() const { return "padata \"" + name_ + "\""; }
 
@@ -52,6 +54,7 @@ public:
 
     notifier::blocking_chain changes;
     std::unique_ptr<detail::streams> shells;  // [const after init]
+    detail::turn_list turns;                  // streams whose serial() runs by_polling() and is due
 
 private:
     result<void> check(mask_kind kind, const cpumask& mask) const;

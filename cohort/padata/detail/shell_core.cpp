@@ -19,7 +19,8 @@ void bump(std::atomic<std::uint64_t>& counter) { counter.store(counter.load(std:
 }  // namespace
 
 shell_core::shell_core(instance::impl& inst, const shell_options& options)
-    : inst_(inst), options_(options), ring_(options.window) {
+    : inst_(inst), options_(options), by_polling_(by_polling()), ring_(options.window) {
+    set_weight(options.weight);
     inst_.shells->add(*this);
 }
 
@@ -68,6 +69,7 @@ result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
     if (inline_now_.load(std::memory_order_relaxed) && flags == 0 && cb_cpu == any_cpu && try_inline(j)) return {};
     for (;;) {
         std::uint64_t target;
+        bool no_memory;
         {
             std::lock_guard hold(ring_);
             if (has_room(j)) {
@@ -79,8 +81,10 @@ result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
                 return {};
             }
             target = room_target();
+            no_memory = !late_head_ && !ring_.full() && !ring_.has_place();
         }
         if (options_.when_full == full_policy::eagain) {
+            if (no_memory) return fail(ENOMEM, inst_.object(), "do_parallel", "there is no memory for more slots");
             return fail(EAGAIN, inst_.object(), "do_parallel", "the window of " + std::to_string(ring_.window()) + " jobs is full");
         }
         waits_.fetch_add(1, std::memory_order_relaxed);
@@ -101,8 +105,8 @@ int shell_core::lendable_cpu() const {
     return gate && !gate->admits_inline(cpu) ? -1 : cpu;
 }
 
-bool shell_core::has_room(const job& j) const {
-    if (late_head_ || ring_.full()) return false;
+bool shell_core::has_room(const job& j) {
+    if (late_head_ || !ring_.has_place()) return false;
     if (options_.window_bytes == 0) return true;
     // acquire: pairs with the drainer's release; an old value only makes us wait for the next head.
     std::uint64_t in_flight = bytes_in_ - bytes_out_.load(std::memory_order_acquire);
@@ -168,7 +172,7 @@ void shell_core::keep_late_locked(job& j) {
 /// Moves jobs that were kept into the ring. Returns whether any moved.
 bool shell_core::take_late_locked() {
     bool moved = false;
-    while (late_head_ && !ring_.full()) {
+    while (late_head_ && ring_.has_place()) {
         job* j = late_head_;
         late_head_ = job_access::next(*j);
         --late_count_;
@@ -208,9 +212,13 @@ bool shell_core::help_once() {
     return run(ctx);
 }
 
-void shell_core::wait_for_head(std::uint64_t target, bool help) {
+void shell_core::wait_for_head(std::uint64_t target, bool help, bool poll) {
     while (ring_.head() < target) {
         if (help && help_once()) continue;
+        if (poll && inst_.turns.take(*this)) {
+            run_turn();
+            continue;
+        }
         // A turn that this stream waits for may have been mailed to the very worker that waits here.
         if (inst_.workers().deliver_own_mail()) continue;
         bool reached = false;
@@ -226,6 +234,7 @@ void shell_core::wait_for_head(std::uint64_t target, bool help) {
         // After wake_at_, by the barrier where there is one. Pairs with leave() and the look in wake_waiters().
         if (sys::has_asymmetric_fence()) sys::barrier_on_all_threads();
         if (ring_.head_seq_cst() >= target) return;
+        if (poll && inst_.turns.has(*this)) continue;  // after wake_at_; pairs with the look in post_turn()
         inst_.workers().wait_on(room_, seen);
     }
 }
@@ -245,10 +254,16 @@ result<void> shell_core::drain() {
         std::lock_guard hold(ring_);
         target = ring_.tail() + late_count_;
     }
-    wait_for_head(target, options_.when_full == full_policy::help || inst_.workers().on_worker());
+    wait_for_head(target, options_.when_full == full_policy::help || inst_.workers().on_worker(), polled());
     sys::spin_guard hold(exception_lock_);
     if (!std::exchange(exception_is_new_, false)) return {};
     return fail(EIO, inst_.object(), "drain", "a serial() threw an exception");
+}
+
+void shell_core::keep_exception() {
+    sys::spin_guard hold(exception_lock_);
+    if (!first_exception_) first_exception_ = std::current_exception();
+    exception_is_new_ = true;
 }
 
 std::exception_ptr shell_core::exception() {
@@ -271,6 +286,7 @@ shell_stats shell_core::stats() const {
     s.failed = failed_.load(std::memory_order_relaxed);
     s.batches = batches_.load(std::memory_order_relaxed);
     s.job_ns = job_ns_.load(std::memory_order_relaxed);
+    s.memory_bytes = sizeof *this + ring_.extra_bytes();
     return s;
 }
 

@@ -44,13 +44,14 @@ struct frame {
     static inline constinit thread_local frame* top = nullptr;
     shell_core* shell;
     job* current = nullptr;  // whose parallel() runs
-    bool done = false;       // do_serial(current) was called in it, on this thread
+    bool done = false;       // current was completed in it, on this thread
+    bool taken = false;      // the completion of current was taken
     frame* outer;
 };
 
 /// Synchronization: the ring's lock guards entering (late_*, bytes_in_). Whoever has the turn owns turn_*, bytes_out_ and first_exception_ until it passes the turn on.
 /// Between pass and next use nothing of the shell is touched: the owner may have destroyed it.
-class shell_core final : public work::runnable, public work::mail, public stream {
+class shell_core final : public work::runnable, public work::mail, public stream, public turn, public turn_link {
 public:
     shell_core(instance::impl& inst, const shell_options& options);
     ~shell_core() override;
@@ -58,6 +59,9 @@ public:
     result<void> do_parallel(job& j, int& cb_cpu);
     /// do_serial of a job whose parallel() is not running on this thread.
     void complete(job& j);
+    bool poll();
+    /// The caller has taken the turn out of the instance's list.
+    void run_polled() { run_turn(); }
     result<void> drain();
     std::exception_ptr exception();
     void cancel();
@@ -78,23 +82,32 @@ private:
     bool ready() const noexcept override { return ring_.ready(); }
     bool unfenced() const noexcept override { return ring_.biased(); }
     void deliver(work::context& ctx) override;
+    void run_turn() override;
+
+    /// Where the thread that drains may run serial().
+    enum class place {
+        by_cpu,        ///< as the job's cb_cpu and the mask say
+        first_at_all,  ///< the first job wherever this is, the others by_cpu
+        of_executor,   ///< this is where the executor, or whoever polls, runs a turn
+    };
 
     // stream
     std::optional<head_state> head(const std::vector<runner::snapshot>& running) const override;
+    bool waits_for_its_job(std::uint64_t head) const;
     const std::string& label() const override { return options_.name; }
     std::uint32_t window() const override { return ring_.window(); }
     struct sleep_watch;
 
     // entering
     int valid_cb_cpu(int asked) const;
-    bool has_room(const job& j) const;
+    bool has_room(const job& j);
     void enter_locked(job& j);
     bool try_inline(job& j);
     void keep_late_locked(job& j);
     bool take_late_locked();
     void refill();
     std::uint64_t room_target() const;
-    void wait_for_head(std::uint64_t target, bool help);
+    void wait_for_head(std::uint64_t target, bool help, bool poll = false);
     bool help_once();
     int lendable_cpu() const;
 
@@ -106,8 +119,11 @@ private:
     void learn(double ns_per_job, std::uint32_t jobs);
 
     // draining
-    void drain_from(work::context& ctx, run_of_jobs r, bool anywhere = false);
-    bool run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& budget, bool anywhere);
+    bool polled() const { return options_.serial == by_polling_; }
+    void drain_from(work::context& ctx, run_of_jobs r, place where = place::by_cpu);
+    bool run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& budget, place& where);
+    void post_turn();
+    void keep_exception();
     template <bool Watched = true>
     void run_serial(job& j);
     bool serial_here(const job& j, const work::context& ctx) const;
@@ -117,7 +133,8 @@ private:
 
     instance::impl& inst_;                             // [const after init]
     const shell_options options_;                      // [const after init]
-    turnstile<job> ring_;
+    executor* const by_polling_;                       // [const after init] what by_polling() answers
+    mutable turnstile<job> ring_;
 
     // entering
     job* late_head_ = nullptr;                         // [guarded: ring lock] jobs submitted from callbacks beyond the window
@@ -133,6 +150,7 @@ private:
 
     // draining
     alignas(64) run_of_jobs turn_{};                   // [owner: the turn] what is left to drain while the turn is in the mail
+    std::atomic<bool> posted_{false};                  // [atomic: the turn sets it before it is posted, run_turn() clears it]
     std::atomic<std::uint64_t> bytes_out_{0};          // [atomic: the turn writes, submitters read under the ring lock]
     std::atomic<std::uint64_t> wake_at_{none};         // [atomic, seq_cst: smallest head that a waiter waits for]
     std::atomic<std::uint32_t> room_{0};               // [atomic: futex word of the waiters]
@@ -182,9 +200,13 @@ template <bool Watched>
         try {
             j.parallel();
         } catch (...) {
-            job_access::error(j) = std::current_exception();
-            j.info = -EIO;
-            f.done = true;
+            if (f.taken && !f.done) {
+                keep_exception();  // somebody else completes the job, or has: it is not ours any more
+            } else {
+                job_access::error(j) = std::current_exception();
+                j.info = -EIO;
+                f.done = true;
+            }
         }
     }
     if (gate) gate->leave(cpu);
@@ -198,9 +220,7 @@ template <bool Watched>
     try {
         j.serial();  // the job is gone
     } catch (...) {
-        sys::spin_guard hold(exception_lock_);
-        if (!first_exception_) first_exception_ = std::current_exception();
-        exception_is_new_ = true;
+        keep_exception();
     }
 }
 
