@@ -5,6 +5,7 @@
 //
 // The grammar and the answers are those of `cohort cpuset simulate --json`; beside them:
 //     reset                        tasks end, cgroups go, processors and nodes come back: the machine as at the start
+//     state off|on                 no snapshot is taken from here on, or one is again (--state)
 //     --state                      each answer also has "state": what of the cpuset files, tasks and domains differs from the answer before
 // An operation that this cannot do on a kernel (suspend, pressure) is answered by ENOSYS with "skipped": true.
 #include "cpuset_guest.hpp"
@@ -322,7 +323,28 @@ void session::reset() {
     offline_nodes_.clear();
     if (started_v1_ != tree_.is_v1()) started_v1_ ? tree_.mount_v1() : tree_.mount_v2();
     if (!tree_.is_v1()) put(tree_.directory(".") + "/cgroup.subtree_control", "+cpuset");
+    // The root's own flags as the kernel starts with them.
+    for (const auto& [file, value] : {std::pair{"cpuset.cpu_exclusive", "1"}, {"cpuset.mem_exclusive", "1"}, {"cpuset.mem_hardwall", "0"}, {"cpuset.sched_load_balance", "1"},
+                                      {"cpuset.sched_relax_domain_level", "-1"}, {"cpuset.memory_migrate", "0"}, {"cpuset.memory_spread_page", "0"},
+                                      {"cpuset.memory_spread_slab", "0"}, {"cpuset.memory_pressure_enabled", "0"}, {"cgroup.clone_children", "0"}}) {
+        if (tree_.is_v1()) put(tree_.directory(".") + "/" + file, value);
+    }
     settle(tree_);
+    rebuild_domains();
+}
+
+/// A partition that comes and goes: the kernel builds its sched domains anew, whatever an earlier sequence left.
+void session::rebuild_domains() {
+    const std::string at = tree_.directory("rebuild");
+    mkdir(at.c_str(), 0755);
+    if (tree_.is_v1()) {
+        for (const char* value : {"0", "1"}) put(tree_.directory(".") + "/cpuset.sched_load_balance", value);
+    } else {
+        put(at + "/cpuset.cpus", "1");
+        put(at + "/cpuset.cpus.partition", "root");
+        put(at + "/cpuset.cpus.partition", "member");
+    }
+    rmdir(at.c_str());
 }
 
 answer session::attach(const std::string& path, const std::string& name) {
@@ -399,7 +421,8 @@ answer session::perform(const std::string& line) {
     const std::string verb = w[0];
     static const std::map<std::string, std::size_t> least{{"mkdir", 2},  {"rmdir", 2},   {"write", 3},      {"read", 3},  {"attach", 3}, {"fork", 3},  {"exit", 2},
                                                           {"affinity", 3}, {"mempolicy", 3}, {"mbind", 3},    {"controller", 3}, {"cpu", 3}, {"node", 3}, {"bind", 2},
-                                                          {"advance", 2}, {"as", 2},      {"tasks", 2},      {"task", 2},  {"domains", 1}, {"reset", 1}};
+                                                          {"advance", 2}, {"as", 2},      {"tasks", 2},      {"task", 2},  {"domains", 1}, {"reset", 1},
+                                                          {"state", 2}};
     const auto it = least.find(verb);
     if (it == least.end()) return {.code = ENOSYS, .skipped = true};
     if (w.size() < it->second) return {.code = EINVAL, .skipped = true};
@@ -420,6 +443,7 @@ answer session::perform(const std::string& line) {
     }
     if (verb == "bind") return w[1] == "v1" ? tree_.mount_v1() : tree_.mount_v2(), settle(tree_), answer{};
     if (verb == "reset") return reset(), answer{};
+    if (verb == "state") return quiet_ = w[1] == "off", answer{};
     if (verb == "domains") return {.list = domains(), .shape = answer::list_value};
     if (verb == "task") {
         if (!tasks_.has(w[1])) return {ESRCH};
@@ -436,7 +460,7 @@ std::string session::json(std::size_t number, const answer& a) {
     if (!a.code && a.shape == answer::list_value) out += ",\"value\":" + list_text(a.list);
     if (!a.code && (a.shape == answer::text_value || a.shape == answer::task_value)) out += ",\"value\":" + quoted(a.value);
     if (!a.code && a.shape == answer::task_value) out += ",\"mems\":" + quoted(a.mems) + ",\"path\":" + quoted(a.path);
-    if (with_state_) out += ",\"state\":" + changes();
+    if (with_state_ && !quiet_) out += ",\"state\":" + changes();
     return out + "}\n";
 }
 

@@ -97,6 +97,7 @@ private:
     answer attach(const std::string& path, const std::string& name);
     answer delegate(const std::string& path);
     void reset();
+    void rebuild_domains();
     std::vector<std::string> domains();
     std::map<std::string, std::string> snapshot();
     std::string changes();
@@ -106,7 +107,7 @@ private:
     std::string user_;  // the delegated cgroup whose user acts; empty: root
     std::string offline_nodes_;
     std::map<std::string, std::string> before_;
-    bool started_v1_, with_state_;
+    bool started_v1_, with_state_, quiet_ = false;
 };
 
 }  // namespace lab
