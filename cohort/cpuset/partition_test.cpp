@@ -72,6 +72,20 @@ TEST(partition, an_overlapping_list_is_taken_and_makes_the_sibling_invalid_witho
     EXPECT_EQ(m.cpus("."), "0-7");
 }
 
+TEST(partition, an_overlapping_list_gets_what_is_left_from_7_0_on) {
+    script m({.profile = kernel::v7_0});
+    m.run("mkdir a\nmkdir b\nwrite a cpuset.cpus 2-3\nwrite a cpuset.cpus.partition root\nwrite b cpuset.cpus 3-4\nwrite b cpuset.cpus.partition root");
+    EXPECT_EQ(m.partition("a"), "root");
+    EXPECT_EQ(m.partition("b"), "root");
+    EXPECT_EQ(m.cpus("b"), "4");
+    m.run("write b cpuset.cpus 2-4");
+    EXPECT_EQ(m.partition("a"), "root");
+    EXPECT_EQ(m.cpus("b"), "4");
+    EXPECT_EQ(m.says("write b cpuset.cpus.exclusive 3-5"), "EINVAL") << "a was granted 3";
+    m.run("mkdir c\nwrite c cpuset.cpus 6");
+    EXPECT_EQ(m.says("write b cpuset.cpus.exclusive 4-6"), "EINVAL") << "all of c's";
+}
+
 TEST(partition, a_new_list_moves_cpus_between_it_and_its_parent) {
     script m;
     m.run("mkdir a\nwrite a cpuset.cpus 2-3\nwrite a cpuset.cpus.partition root\nwrite a cpuset.cpus 3-5");

@@ -81,7 +81,7 @@ cpumask partition_cpus(world& w, group& g) {
             fall(w, *c);
             continue;
         }
-        if (c->own.exclusive.empty()) c->own.granted = regranted(w, *c);
+        c->own.granted = regranted(w, *c);
         cpus = cpus - c->own.granted;
     }
     return cpus;

@@ -76,6 +76,7 @@ verdict write_cpus(world& w, group& g, std::string_view text) {
     bool falls = fault != partition_reason::none;
     const bool force = trial.granted != g.own.granted;
     verdict v = validate(w, g, trial);
+    if (v.code == EINVAL && !w.kernel_rules().overlap_invalidates) v = {};  // each partition has what is left
     if (v.code == EINVAL) {  // shared with a sibling: the list is taken, partitions pay for it
         falls = true;
     } else if (v.refused()) {
@@ -101,7 +102,7 @@ verdict write_exclusive(world& w, group& g, std::string_view text) {
     request trial = g.own;
     trial.exclusive = *cpus;
     trial.lists_exclusive = !cpus->empty();
-    trial.granted = cpus->empty() ? cpumask{} : grantable(w, g, trial);
+    trial.granted = cpus->empty() && !g.invalid() ? cpumask{} : grantable(w, g, trial);
     const bool force = trial.granted != g.own.granted;
     if (verdict v = validate(w, g, trial); v.refused()) return v;
 

@@ -52,10 +52,21 @@ std::string cpu_conflict(const world& w, const request& a, const request& b) {
     return {};
 }
 
+/// 7.0: only exclusive lists refuse; a partition without one claims what it was granted.
+std::string exclusive_conflict(const request& trial, const group& sibling) {
+    if (!trial.lists_exclusive) return {};
+    const request& s = sibling.own;
+    const cpumask claimed = s.lists_exclusive ? s.exclusive : sibling.valid() ? s.granted : cpumask{};
+    if (const cpumask both = trial.exclusive & claimed; !both.empty()) return "exclusive CPUs " + both.list();
+    return !s.cpus.empty() && s.cpus.subset_of(trial.exclusive) ? "all of the sibling's CPUs, " + s.cpus.list() : "";
+}
+
 verdict stays_apart(const world& w, const group& g, const request& trial) {
     for (group* s = first_child(*g.parent); s; s = next_child(s)) {
         if (s == &g) continue;
-        if (const std::string what = cpu_conflict(w, trial, s->own); !what.empty()) return {EINVAL, "the sibling " + named(*s) + " and it would share " + what};
+        const bool by_lists = w.v1 || w.kernel_rules().overlap_invalidates;
+        const std::string what = by_lists ? cpu_conflict(w, trial, s->own) : exclusive_conflict(trial, *s);
+        if (!what.empty()) return {EINVAL, "the sibling " + named(*s) + " and it would share " + what};
         if ((trial.mem_exclusive || s->own.mem_exclusive) && trial.mems.intersects(s->own.mems)) {
             return {EINVAL, "the sibling " + named(*s) + " and it would share nodes " + (trial.mems & s->own.mems).list()};
         }
