@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
     cohort::bench::run_ordered(s);
     cohort::bench::run_shells_and_masks(s);
     cohort::bench::run_multithreaded(s);
+    cohort::bench::run_esp(s);
     cohort::bench::run_percpu_add(s);
     cohort::bench::run_percpu_alloc(s);
     cohort::bench::run_percpu_rwsem(s);

@@ -2,40 +2,16 @@
 /// oneTBB's parallel_pipeline: input in order, work in parallel, output in order; a value of eight bytes or a pointer travels.
 #include <memory>
 
-#include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/parallel_pipeline.h>
-#include <oneapi/tbb/task_arena.h>
-#include <oneapi/tbb/task_scheduler_observer.h>
 
 #include "support.hpp"
+#include "tbb_arena.hpp"
 
 namespace cohort::bench {
 namespace {
 
 struct value_item {
     std::uint32_t seq, value;
-};
-
-/// Puts each thread of the arena on its CPU; slot 0 is the thread that calls.
-class pinned : public tbb::task_scheduler_observer {
-public:
-    pinned(tbb::task_arena& arena, std::vector<int> cpus) : tbb::task_scheduler_observer(arena), cpus_(std::move(cpus)) { observe(true); }
-    ~pinned() override { observe(false); }
-    void on_scheduler_entry(bool) override {
-        const int slot = tbb::this_task_arena::current_thread_index();
-        if (slot >= 0) pin_to(cpus_[static_cast<std::size_t>(slot) % cpus_.size()]);
-    }
-
-private:
-    std::vector<int> cpus_;
-};
-
-struct arena_of {
-    explicit arena_of(const std::vector<int>& cpus)
-        : limit(tbb::global_control::max_allowed_parallelism, cpus.size()), arena(static_cast<int>(cpus.size()), 1), observer(arena, cpus) {}
-    tbb::global_control limit;
-    tbb::task_arena arena;
-    pinned observer;
 };
 
 void run_values(tbb::task_arena& arena, const load& l, std::size_t tokens, std::uint32_t n, sink& out) {

@@ -99,6 +99,7 @@ std::vector<variant> own_variants(const settings& s, load l);
 void run_ordered(const settings& s);
 void run_shells_and_masks(const settings& s);
 void run_multithreaded(const settings& s);
+void run_esp(const settings& s);
 void run_percpu_add(const settings& s);
 void run_percpu_alloc(const settings& s);
 void run_percpu_rwsem(const settings& s);

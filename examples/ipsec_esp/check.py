@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import generate as g  # noqa: E402
@@ -299,6 +300,71 @@ def what_is_wrong_on_the_command_line_is_said():
     want(run("--help").returncode == 0 and "exit: 0" in run("--help").stdout, "--help")
 
 
+def await_(fact, text, seconds=20):
+    end = time.monotonic() + seconds
+    while not fact():
+        want(time.monotonic() < end, f"{text}: not within {seconds} s")
+        time.sleep(0.005)
+
+
+def affinity(pid, cpus):
+    """taskset -a: every thread."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), cpus)
+
+
+def masks_change_while_it_runs_and_the_output_does_not():
+    cpus = sorted(os.sched_getaffinity(0))
+    whole = content(made("x.pcap", g.generate(SEED, 6000)))
+    for act, source, reference in (("encrypt", "x.pcap", "x.esp"), ("decrypt", "x.esp", "x.pcap")):
+        if act == "encrypt":
+            ipsec(act, source, reference, "--iv-high", "5")
+        data = content(source)
+        os.mkfifo(f"{act}.fifo")
+        folder = f"{act}.control"
+        child = subprocess.Popen([PROGRAM, act, "--sa", "sa", "--iv-high", "5", "--control", folder, f"{act}.fifo", f"{act}.out"], stderr=subprocess.PIPE, text=True)
+        try:
+            with open(f"{act}.fifo", "wb", buffering=0) as pipe:
+                at, part = 0, len(data) // 8
+
+                def feed():
+                    nonlocal at
+                    pipe.write(data[at:at + part])
+                    at += part
+                feed()
+                await_(lambda: os.path.exists(f"{folder}/parallel_cpumask"), "the control directory")
+
+                def put(name, text):
+                    with open(f"{folder}/{name}", "w") as f:
+                        f.write(text + "\n")
+                read = lambda name: content(f"{folder}/{name}").decode().strip()
+                for kind, cpu in (("parallel", cpus[0]), ("serial", cpus[-1]), ("parallel", cpus[-1]), ("serial", cpus[0])):
+                    put(f"{kind}_cpulist", str(cpu))
+                    await_(lambda: read(f"usable_{kind}_cpulist") == str(cpu), f"{kind} mask {cpu}")
+                    feed()
+                put("parallel_cpumask", "zz")
+                await_(lambda: read("last_error"), "a reason why zz is no mask")
+                want(read("usable_parallel_cpulist") == str(cpus[-1]), "a bad mask changed the good one")
+                if len(cpus) > 1:  # no usable CPU left: it waits, and goes on when there is one again
+                    affinity(child.pid, {cpus[0]})
+                    await_(lambda: read("state").startswith("stopped"), "the instance stops without a usable CPU")
+                    pipe.write(data[at:at + 4096])  # no more than the pipe holds: nobody reads now
+                    at += 4096
+                    affinity(child.pid, set(cpus))
+                    await_(lambda: read("state") == "running", "the instance starts again")
+                pipe.write(data[at:])
+            said = child.communicate(timeout=60)[1]
+            want(child.returncode == 0, said)
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        same(reference, f"{act}.out", "with masks that changed")
+        want(not os.path.exists(folder), "the control directory was left")
+        want(("pencrypt" if act == "encrypt" else "pdecrypt") in said, said)
+    want(content("x.pcap") == whole, "the input changed")
+
+
 def works_between_pipes():
     plain = made("w.pcap", g.generate(SEED, 700))
     line = f"cat {plain} | {PROGRAM} encrypt --sa sa - - 2>err1 | {PROGRAM} decrypt --sa sa - - 2>err2 | cat >w.back"
@@ -335,7 +401,7 @@ def main():
 CLAIMS = [tshark_decrypts_every_packet_and_the_order_is_the_input_s, comes_back_byte_for_byte, the_output_is_the_same_whatever_cpus_and_shells,
           big_packets_and_empty_captures_pass, odd_packets_are_refused_by_name_and_the_rest_is_kept, a_packet_without_an_sa_is_not_let_out_in_the_clear,
           a_wrong_key_is_found_for_every_packet, a_flipped_bit_costs_its_packet_alone, replayed_and_late_packets_are_refused_and_reordered_ones_are_not,
-          a_truncated_file_is_worked_on_as_far_as_it_goes, an_sa_that_is_used_up_sends_no_more, what_is_wrong_on_the_command_line_is_said, works_between_pipes]
+          a_truncated_file_is_worked_on_as_far_as_it_goes, an_sa_that_is_used_up_sends_no_more, masks_change_while_it_runs_and_the_output_does_not, what_is_wrong_on_the_command_line_is_said, works_between_pipes]
 
 if __name__ == "__main__":
     sys.exit(main())

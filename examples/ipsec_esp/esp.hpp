@@ -49,8 +49,8 @@ inline bool refuses(verdict v) { return v > verdict::dummy; }
 /// Bytes that seal() may need beside those of the frame: after the input (it writes padding there), and in the output.
 inline constexpr std::uint32_t tail_room = 8, seal_room = 96;
 
-/// One packet on its way.
-struct packet {
+/// One packet on its way: one cache line, since it goes from CPU to CPU.
+struct alignas(64) packet {
     std::uint8_t* in = nullptr;      ///< the frame; tail_room bytes stand behind it
     std::uint8_t* out = nullptr;     ///< room for captured + seal_room bytes
     std::uint32_t captured = 0;      ///< bytes at `in`
@@ -60,6 +60,7 @@ struct packet {
     std::int32_t sa = -1;            ///< its number in the table
     std::uint32_t seq = 0;
 };
+static_assert(sizeof(packet) == 64);
 
 /// Encrypts p.in into p.out with s, p.seq and the given IV (8 bytes, never the same twice with one key). p.at.kind is ip. Sets what and out_bytes.
 /// Uses this thread's cipher context of the SA: the first call with an SA on a thread expands the key. Writes up to tail_room bytes behind the IP packet in p.in.

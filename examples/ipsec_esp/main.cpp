@@ -21,6 +21,7 @@ Encrypts the IP packets of a capture with ESP (tunnel mode, AES-GCM; RFC 4303, R
   --cpus LIST          CPUs that encrypt or decrypt (the parallel mask): 0-3,8
   --serial-cpus LIST   CPUs that check for replays and write (the serial mask)
   --shells N           encrypt: spread flows over N ordered streams (1 to 1024; 8)
+  --control DIR        the masks of pencrypt or pdecrypt stand as files in DIR, to be changed while it runs
   --iv-high HEX        encrypt: the upper four bytes of every IV (random). For tests alone: never twice with one key
   --say N              name N refused packets one by one (20)
   --json               print the report as JSON on standard output
@@ -56,6 +57,8 @@ std::string read_option(esp::run_options& o, const std::string& name, const std:
     } else if (name == "--shells") {
         if (!read_number(value, 1, 1024, n)) return "--shells " + value + ": a number from 1 to 1024 is wanted";
         o.shells = static_cast<unsigned>(n);
+    } else if (name == "--control") {
+        o.control = value;
     } else if (name == "--iv-high") {
         if (!read_number(value, 0, 0xffffffff, n, 16)) return "--iv-high " + value + ": eight hex digits are wanted";
         o.iv_high = static_cast<std::uint32_t>(n);

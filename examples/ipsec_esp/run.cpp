@@ -6,8 +6,11 @@
 #include <cstdio>
 #include <random>
 #include <stop_token>
+#include <thread>
+#include <utility>
 #include <vector>
 
+#include <cohort/padata/control.hpp>
 #include <cohort/sys/signals.hpp>
 
 #include "capture.hpp"
@@ -84,9 +87,20 @@ result<run_report> runner::run() {
     tunnel_options shape{.way = options_.way, .link = in_->link(), .shells = options_.shells, .parallel = options_.parallel, .serial = options_.serial};
     // Sequence numbers begin again with each run, but no IV may come twice with one key (RFC 4106 section 3.1).
     shape.iv_high = options_.iv_high ? *options_.iv_high : std::random_device{}();
+    shape.while_stopped = [this, told = false](const cohort::error& why) mutable {
+        if (!std::exchange(told, true)) std::fprintf(stderr, "ipsec_esp: waiting: %s\n", why.line().c_str());
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        return !stop_.stop_requested();
+    };
     auto made = tunnel::create(*table_, shape, [this](burst& b) { deliver(b); });
     if (!made) return std::unexpected(made.error());
     tunnel& t = **made;
+    std::unique_ptr<padata::control> masks;
+    if (!options_.control.empty()) {
+        auto c = padata::control::create(t.instance(), {.directory = options_.control});
+        if (!c) return std::unexpected(c.error());
+        masks = std::move(*c);
+    }
 
     const auto began = std::chrono::steady_clock::now();
     auto read = read_all(t);

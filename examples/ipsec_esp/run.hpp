@@ -21,6 +21,7 @@ struct run_options {
     unsigned shells = 8;
     std::optional<cohort::cpumask> parallel = {}, serial = {};
     std::optional<std::uint32_t> iv_high = {};  ///< unset: random
+    std::string control;                        ///< a directory in which the instance's masks stand as files; empty: none
     std::uint64_t say = 20;                     ///< so many refused packets are named one by one
 };
 

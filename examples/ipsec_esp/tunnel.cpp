@@ -22,7 +22,12 @@ void burst::serial() { owner_->deliver_(*this); }
 // ---- the packets of one flow in it: one job of the flow's shell
 
 void tunnel::group::parallel() {
-    for (std::uint32_t i = 0; i < count; ++i) owner->work(of->packets[members[i]]);
+    // Another CPU wrote them, and looked at their headers.
+    for (std::uint32_t i = 0; i < count; ++i) __builtin_prefetch(&of->packets[members[i]], 1);
+    for (std::uint32_t i = 0; i < count; ++i) {
+        if (i + 2 < count) __builtin_prefetch(of->packets[members[i + 2]].in);
+        owner->work(of->packets[members[i]]);
+    }
     padata::do_serial(*this);
 }
 
@@ -57,13 +62,14 @@ result<std::unique_ptr<tunnel>> tunnel::create(const sa_table& table, const tunn
     auto made = padata::instance::create({.name = options.way == direction::encrypt ? "pencrypt" : "pdecrypt", .parallel = options.parallel, .serial = options.serial});
     if (!made) return std::unexpected(made.error());
     t->instance_ = std::move(*made);
-    // A flow's window is half of the bursts: a reader that is ahead meets it first, and helps with that flow's packets instead of waiting for its turn.
+    // One window bounds all: that of the bursts. The reader sleeps until half of it is free: where it helped, it would share its CPU with a worker, and one of the two
+    // would hold up the order while it waits for that CPU.
     for (std::size_t i = 0; i < t->shell_count_; ++i) {
-        auto s = padata::shell::create(*t->instance_, {.window = std::max(1u, options.bursts / 2)});
+        auto s = padata::shell::create(*t->instance_, {.window = options.bursts, .when_full = padata::full_policy::block});
         if (!s) return std::unexpected(s.error());
         t->flows_.push_back(std::move(*s));
     }
-    auto s = padata::shell::create(*t->instance_, {.window = options.bursts});
+    auto s = padata::shell::create(*t->instance_, {.window = options.bursts, .when_full = padata::full_policy::block});
     if (!s) return std::unexpected(s.error());
     t->order_.emplace(std::move(*s));
     return t;
@@ -78,6 +84,14 @@ burst& tunnel::next() {
     b.count = 0;
     b.first = packets_;
     return b;
+}
+
+/// A stopped instance takes no jobs (EINVAL); what flies is finished, and it starts again by itself when a CPU of its masks can be used again.
+result<void> tunnel::send(padata::shell& to, padata::job& j) {
+    for (;;) {
+        auto r = to.do_parallel(j);
+        if (r || r.error().code != EINVAL || !options_.while_stopped || !options_.while_stopped(r.error())) return r;
+    }
 }
 
 result<void> tunnel::submit(burst& b) {
@@ -97,14 +111,14 @@ result<void> tunnel::submit(burst& b) {
     for (std::size_t i = 0; i < flows_.size(); ++i) {
         group& g = group_of(place, i);
         if (g.count == 0) continue;
-        if (auto r = flows_[i].do_parallel(g); !r) {
+        if (auto r = send(flows_[i], g); !r) {
             outcome = std::move(r);
             b.one_through();  // not the last: the burst itself is not through. Its packets stay `failed`.
         }
     }
     ++submitted_;
     packets_ += b.count;
-    auto ordered = order_->do_parallel(b);
+    auto ordered = send(*order_, b);
     if (ordered) return outcome;
     // The order shell takes no job: what flies is delivered first, then this burst, here.
     --submitted_;

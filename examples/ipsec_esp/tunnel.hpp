@@ -37,9 +37,11 @@ struct tunnel_options {
     direction way = direction::encrypt;
     link_type link = link_type::ethernet;
     unsigned shells = 8;                 ///< outbound: flows are spread over so many; inbound: one for each SA
-    unsigned bursts = 8;                 ///< in flight, a power of two; twice as many are kept
+    unsigned bursts = 16;                ///< in flight, a power of two; twice as many are kept
     std::uint32_t iv_high = 0;           ///< the upper half of each IV; the lower is the sequence number. Never the same again with one key.
     std::optional<cohort::cpumask> parallel = {}, serial = {};
+    /// Asked while the instance is stopped (a mask has no usable CPU): waits a little; false: give up. Null: give up at once.
+    std::function<bool(const cohort::error&)> while_stopped = {};
 };
 
 class tunnel;
@@ -47,7 +49,7 @@ class tunnel;
 /// Packets in the order of the input. Owned by its tunnel; the reader fills it between next() and submit(), the deliverer reads it in its turn.
 class burst final : public cohort::padata::job {
 public:
-    static constexpr std::uint32_t most = 64;
+    static constexpr std::uint32_t most = 128;
 
     std::array<packet, most> packets{};
     std::uint32_t count = 0;
@@ -78,7 +80,7 @@ public:
     /// An empty burst. It is one that was delivered: its buffers are the caller's again.
     burst& next();
     /// Decides about each packet, gives sequence numbers, and sends the burst on its way. Waits (and helps) while `bursts` are in flight.
-    /// Errors: those of do_parallel: what could not be submitted is delivered as `failed`, in its place; the stream may go on.
+    /// Errors: those of do_parallel, where while_stopped gave up: what could not be submitted is delivered as `failed`, in its place; the stream may go on.
     cohort::result<void> submit(burst& b);
     /// Waits until every burst was delivered. Errors: EIO, deliver threw.
     cohort::result<void> finish();
@@ -109,6 +111,7 @@ private:
     };
 
     tunnel(const sa_table& table, const tunnel_options& options, std::function<void(burst&)> deliver);
+    cohort::result<void> send(cohort::padata::shell& to, cohort::padata::job& j);
     int classify_out(packet& p);
     int classify_in(packet& p);
     group& group_of(std::uint64_t place, std::size_t shell) { return groups_[place * flows_.size() + shell]; }
