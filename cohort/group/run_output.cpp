@@ -55,6 +55,8 @@ nlohmann::json job_json(const job_report& j) {
     static constexpr const char* names[] = {"waiting", "running", "checking", "ok", "failed", "refused", "skipped", "stopped"};
     out["state"] = names[static_cast<int>(j.state)];
     if (j.pipe && ended(j.state)) out["order"] = {{"blocks", j.blocks}, {"in_order", j.ordered}};
+    if (j.pipe && j.window > 0) out["window"] = {{"blocks", j.window}, {"bytes", j.window_bytes}, {"waits", j.waits}};
+    if (j.pipe && j.window > 0) out["stuck"] = j.stuck.empty() ? nlohmann::json(nullptr) : nlohmann::json(j.stuck);
     if (j.seconds > 0) out["bytes_per_second"] = work_bytes(j) / j.seconds;
     if (j.pipe && j.bytes_in > 0) out["ratio"] = static_cast<double>(j.bytes_out) / static_cast<double>(j.bytes_in);
     if (j.cpu_known) out["cpu_seconds"] = j.cpu_seconds;
@@ -91,6 +93,12 @@ std::string report_text(const plan& p, const run_report& r) {
                            m.limit > 0 ? ", its limit is " + human_bytes(static_cast<double>(m.limit)) : "");
     }
     if (!r.memory.empty()) out += "\n";
+    for (const job_report& j : r.jobs) {
+        if (j.window > 0) {
+            out += fmt::format("  \"{}\": {} blocks and {} in flight at most; its reader waited {} times for room{}\n", j.name, j.window,
+                               human_bytes(static_cast<double>(j.window_bytes)), j.waits, j.stuck.empty() ? "" : "; stuck: " + j.stuck);
+        }
+    }
     for (const job_report& j : r.jobs) {
         if (j.why) out += fmt::format("\n  {} \"{}\": {}", state_text(j), j.name, j.why->line());
     }

@@ -60,7 +60,11 @@ result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& opt
     if (!out) return std::unexpected(out.error());
     r->sink_.emplace(std::move(*out));
 
-    auto inst = padata::instance::create({.name = options.name, .parallel = options.cpus, .serial = options.serial_cpus, .max_workers = options.workers, .gate = options.gate});
+    auto inst = padata::instance::create({.name = options.name, .parallel = options.cpus, .serial = options.serial_cpus, .max_workers = options.workers, .gate = options.gate,
+                                          .watchdog = options.stuck_after, .on_stuck = [self = r.get()](const padata::head_state& h) {
+                                              std::scoped_lock hold(self->lock_);
+                                              self->stuck_ = h.line();
+                                          }});
     if (!inst) return std::unexpected(inst.error());
     r->instance_ = std::move(*inst);
     int workers = r->instance_->usable_mask(padata::mask_kind::parallel).weight();
@@ -75,6 +79,7 @@ result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& opt
 
     // A job may start and end long before its turn, so the window is in bytes; its count only has to be out of the way.
     const std::uint64_t jobs = std::clamp<std::uint64_t>(r->memory_ / std::max<std::uint64_t>(shape.piece_bytes, 1) * 4, 64, 1u << 16);
+    r->window_ = jobs;
     auto shell = padata::shell::create(*r->instance_, {.window = static_cast<std::uint32_t>(jobs), .window_bytes = r->memory_,
                                                        .when_full = padata::full_policy::block, .inline_jobs = false});
     if (!shell) return std::unexpected(shell.error());
@@ -220,6 +225,15 @@ result<pipe_report> ordered_run::finish(const std::function<result<void>()>& las
     out.child_cpu_seconds = static_cast<double>(percpu::sum(stats_->member(&run_stats::child_ns))) / 1e9;
     out.block_bytes = block_bytes_;
     out.memory = memory_;
+    if (shell_) {
+        const auto stats = shell_->stats();
+        out.waits = stats.waits;
+    }
+    out.window = window_;
+    {
+        std::scoped_lock hold(lock_);
+        out.stuck = stuck_;
+    }
     out.input = in_.name();
     out.output = sink_->name();
     if (options_.progress) options_.progress({.bytes_in = done_in_, .bytes_out = written, .bytes_total = in_.size()});

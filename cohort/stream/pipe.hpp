@@ -9,6 +9,7 @@
 /// Kernel: what pcrypt does to packets with padata: a reader submits, workers transform, the serial side sends on.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -63,6 +64,7 @@ struct pipe_options {
     /// directory. on_control, where it is set, is told it once it is there; where it cannot be made a note says why.
     std::optional<std::string> control = {};
     std::function<void(const std::string& directory)> on_control = {};
+    std::chrono::nanoseconds stuck_after{0};  ///< a block that holds the others up for so long is told on stderr and in the report; 0: none is
 
     std::function<void(const pipe_progress&)> progress = {};       ///< about ten times a second, from any thread, one call at a time
     std::function<void(const std::string&)> note = {};             ///< what a person should know and is no error; as progress
@@ -81,6 +83,9 @@ struct pipe_report {
     double work_cpu_seconds = 0;        ///< of the blocks' work and writing in this process: this run's alone, without the reader
     double child_cpu_seconds = 0;       ///< of the commands
     std::uint64_t block_bytes = 0, memory = 0;
+    std::uint64_t window = 0;           ///< blocks that may be in flight, besides the limit in bytes
+    std::uint64_t waits = 0;            ///< times the reader waited for room
+    std::string stuck;                  ///< the block that held all others up for longer than stuck_after, the last of them; empty: none did
     std::string input, output;          ///< as a person calls them
 };
 

@@ -11,6 +11,7 @@ int main(int argc, char** argv) {
     add_topology(all);
     add_cpuset_simulate(all);
     add_padata(all);
+    add_padata_demo(all);
     add_percpu_bench(all);
     add_percpu_stat(all);
     add_percpu_demo(all);

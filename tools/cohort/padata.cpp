@@ -89,8 +89,18 @@ std::string show_text(const json& one) {
         out += fmt::format("  {:<9} user {} ({}), usable {} ({})\n", kind, one[kind]["user"]["list"].get<std::string>(), one[kind]["user"]["mask"].get<std::string>(),
                            one[kind]["usable"]["list"].get<std::string>(), one[kind]["usable"]["mask"].get<std::string>());
     }
-    out += fmt::format("  workers   {}\n  shells    {}\n", one.value("workers", 0), one.value("shells", 0));
+    if (one["why_stopped"].is_string()) out += fmt::format("  stopped   {}\n", one["why_stopped"].get<std::string>());
+    if (one["follow_error"].is_string()) out += fmt::format("  note      {}\n", one["follow_error"].get<std::string>());
+    out += fmt::format("  workers   {}\n  shells    {}, {} jobs in flight\n", one.value("workers", 0), one.value("shells", 0), one.value("in_flight", 0ULL));
     out += fmt::format("  directory {}\n", one.value("directory", ""));
+    using enum group::align;
+    group::text_table t({"shell", "window", "submitted", "delivered", "inline", "waits", "failed", "ns a job"}, {left, right, right, right, right, right, right, right});
+    for (const json& s : one["streams"]) {
+        const auto number = [&](const char* key) { return std::to_string(s.value(key, 0ULL)); };
+        t.row({s.value("shell", ""), number("window"), number("submitted"), number("delivered"), number("ran_inline"), number("waits"), number("failed"), number("job_ns")});
+    }
+    if (!one["streams"].empty()) out += t.text("  ");
+    for (const json& h : one["heads"]) out += "  head of " + h.value("text", "") + "\n";
     return out;
 }
 

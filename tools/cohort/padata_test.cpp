@@ -146,4 +146,45 @@ TEST_F(padata_cli, what_a_killed_pipe_left_is_gone_with_the_next) {
         exec 9>&-; seq 9 | $cohort pipe -- cat | cmp - <(seq 9) && [ -z "$(ls $COHORT_RUN_DIR/padata)" ])sh");
 }
 
+TEST_F(padata_cli, demo_tells_the_steps_of_a_job_in_their_order) {
+    const ran r = bash("$cohort padata demo --trace");
+    EXPECT_EQ(r.code, 0) << r.out << r.err;
+    std::size_t at = 0;
+    for (const char* step : {"1. a job whose serial()", "cb_cpu check: ", "is in the usable serial mask", "enter: job 0 has its place", "claim: a worker takes job 0", "job 0: parallel() on cpu",
+                             "finish: job 0 is done", "turn: it is at job 0", "job 0: serial() on cpu", "2. the serial mask is", "cb_cpu check: ", "enter: job 1",
+                             "job 1: serial() on cpu", "3. a job asks for cpu 8192", "EINVAL: the machine has cpus 0-", "4. four jobs", "enter: job 3", "window check: 4 jobs are in flight, it is full",
+                             "EAGAIN", "the device is done with job 3", "finish: job 3", "the device is done with job 0", "finish: job 0", "job 0: serial()", "job 3: serial()", "5. masks",
+                             "EINVAL: the mask is empty", "EINVAL: cpu 8191 is beyond the machine", "the parallel mask is", "6. a job that costs next to nothing", "inline: job ",
+                             "all as it should be"}) {
+        const std::size_t found = r.out.find(step, at);
+        ASSERT_NE(found, std::string::npos) << "\"" << step << "\" does not come after:\n" << r.out.substr(0, at) << "\nall:\n" << r.out;
+        at = found;
+    }
+    EXPECT_THAT(r.out, HasSubstr("home: everything before job "));  // by a worker, perhaps when the next part has begun
+    const ran quiet = bash("$cohort padata demo");
+    EXPECT_EQ(quiet.code, 0);
+    EXPECT_THAT(quiet.out, testing::Not(HasSubstr("padata:")));
+    EXPECT_THAT(quiet.out, HasSubstr("job 0: serial() on cpu"));
+}
+
+TEST_F(padata_cli, masks_of_a_running_job_of_a_cohort_are_set_and_its_window_is_in_the_report) {
+    if (!two_cpus()) GTEST_SKIP() << "needs CPUs 0 and 1";
+    const ran r = bash(R"sh(set -e
+        mkfifo hold; exec 9<>hold
+        printf '[[cohort]]\nname = "c"\ncpus = "0-1"\n\n[[job]]\nname = "packer"\ncohort = "c"\nkind = "pipe"\ninput = { command = "cat hold" }\ncommand = "cat"\noutput = "packed"\n' >spec.toml
+        $cohort plan spec.toml >plan.txt 2>&1 || { cat plan.txt >&2; exit 9; }
+        $cohort up -q --json spec.toml 9>&- >report.json & p=$!
+        seq 1 1000 >&9
+        until_so '$cohort padata mask packer --parallel 1 --json >masks.json 2>/dev/null'
+        exec 9>&-; wait $p
+        cmp packed <(seq 1 1000))sh");
+    ASSERT_EQ(r.code, 0) << r.out << r.err;
+    const auto at = [&](const char* name) { return nlohmann::json::parse(slurp(dir_ / name), nullptr, false); };
+    EXPECT_EQ(at("masks.json")["parallel"]["usable"]["list"], "1");
+    const auto report = at("report.json");
+    EXPECT_GT(report["jobs"][0]["window"]["blocks"], 0) << report;
+    EXPECT_GT(report["jobs"][0]["window"]["bytes"], 0);
+    EXPECT_TRUE(report["jobs"][0]["stuck"].is_null());
+}
+
 }  // namespace

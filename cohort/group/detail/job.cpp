@@ -116,6 +116,10 @@ stream::pipe_options runner::pipe_options() {
     // Half of it for blocks that wait or are worked on; the rest for those being read and written, and for idle ones.
     o.memory = job_.memory / 2;
     o.stop = c_.stop;
+    o.name = spec_.name;
+    o.control = "";
+    o.on_control = [this](const std::string& directory) { c_.update([&](job_report& r) { r.control = directory; }); };
+    o.stuck_after = std::chrono::seconds(10);
     o.progress = [this](const stream::pipe_progress& now) {
         c_.update([&](job_report& r) {
             r.bytes_in = now.bytes_in;
@@ -168,6 +172,10 @@ result<void> runner::pipe() {
         r.bytes_out = done->bytes_out;
         r.blocks = done->blocks;
         r.ordered = done->ordered;
+        r.window = done->window;
+        r.window_bytes = done->memory;
+        r.waits = done->waits;
+        r.stuck = done->stuck;
         r.threads = done->workers;
         r.cpu_seconds = reader_cpu + done->work_cpu_seconds + done->child_cpu_seconds + producer_cpu;
         r.cpu_known = true;

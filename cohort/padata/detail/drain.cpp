@@ -6,6 +6,7 @@
 
 #include <cohort/base/check.hpp>
 #include <cohort/padata/detail/shell_core.hpp>
+#include <cohort/padata/detail/trace_points.hpp>
 #include <cohort/sys/thread.hpp>
 #include <cohort/sys/ticks.hpp>
 
@@ -20,6 +21,7 @@ bool shell_core::run(work::context& ctx) {
     run_of_jobs r = ring_.claim(most, sharers);
     if (r.count == 0) return false;
     batches_.fetch_add(1, std::memory_order_relaxed);
+    trace::claim(r.first, r.count, ctx.cpu);
     ring_.prefetch(r);
     ctx.found(*this);
     run_batch(ctx, r);
@@ -55,6 +57,7 @@ void shell_core::run_batch(work::context& ctx, run_of_jobs r) {
         // After the last part the shell may be gone: nothing below touches it then.
         // Of the context: it is the caller's. What a worker drains counts for the stream it drains.
         ctx.spent = now - begin;
+        if (finished.count) trace::finish(finished.first, finished.count);
         if (finished.count && ring_.finish(finished)) {
             drain_from(ctx, finished);
             ctx.spent = sys::ticks() - begin;
@@ -79,6 +82,7 @@ void shell_core::learn(double ns_per_job, std::uint32_t jobs) {
 void shell_core::complete(job& j) {
     work::context ctx{&inst_.workers(), nullptr, sys::current_cpu()};
     run_of_jobs r{job_access::seq(j), 1};
+    trace::finish(r.first, r.count);
     if (ring_.finish(r)) drain_from(ctx, r);
 }
 
@@ -104,14 +108,20 @@ bool shell_core::settle(std::uint64_t at, run_of_jobs& r) {
             ring_.prefetch(r);  // another CPU has had these jobs
             return true;
         }
-        if (!may_go_home) return false;
+        if (!may_go_home) {
+            trace::pass(at);
+            return false;
+        }
         bool moved;
         {
             std::lock_guard hold(ring_);
             moved = take_late_locked();
             // Waiters register before they look at the head, or look after we left: see wait_for_head().
             bool waited_for = ring_.head() >= wake_at_.load(std::memory_order_seq_cst);
-            if (!moved && !waited_for && ring_.go_home(at)) return false;
+            if (!moved && !waited_for && ring_.go_home(at)) {
+                trace::home(at);
+                return false;
+            }
         }
         if (moved) inst_.workers().publish(*this);
         wake_waiters();
@@ -143,6 +153,7 @@ bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& 
             return false;
         }
         bytes += j.bytes;
+        trace::serial(seq, ctx.cpu);
         frame f(this);
         here.at(r.first, seq);
         run_serial(j);
@@ -168,6 +179,7 @@ void shell_core::hand_over(run_of_jobs rest, int cpu) {
         cpu = mask.next(sys::current_cpu() + 1);  // not this CPU's worker: it would wait for this thread
         if (cpu < 0) cpu = mask.first();
     }
+    trace::handover(rest.first, rest.count, cpu);
     inst_.workers().post(*this, cpu);  // publishes turn_; nothing may be touched after it
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Entering and waiting. Running and draining: drain.cpp.
 #include <cohort/padata/detail/shell_core.hpp>
+#include <cohort/padata/detail/trace_points.hpp>
 
 #include <algorithm>
 #include <mutex>
@@ -58,7 +59,8 @@ result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
             return fail(EINVAL, inst_.object(), "do_parallel with cb_cpu " + std::to_string(cb_cpu),
                         "the machine has cpus 0-" + std::to_string(inst_.possible_cpus() - 1));
         }
-        cb_cpu = valid_cb_cpu(cb_cpu);
+        const int asked = std::exchange(cb_cpu, valid_cb_cpu(cb_cpu));
+        trace::cb_cpu(asked, cb_cpu);
     }
     if (flags & instance::impl::is_changing) [[unlikely]] return inst_.busy_error();
     job_access::shell(j) = this;
@@ -83,6 +85,7 @@ result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
             target = room_target();
             no_memory = !late_head_ && !ring_.full() && !ring_.has_place();
         }
+        trace::full(ring_.window(), options_.when_full != full_policy::eagain);
         if (options_.when_full == full_policy::eagain) {
             if (no_memory) return fail(ENOMEM, inst_.object(), "do_parallel", "there is no memory for more slots");
             return fail(EAGAIN, inst_.object(), "do_parallel", "the window of " + std::to_string(ring_.window()) + " jobs is full");
@@ -116,6 +119,7 @@ bool shell_core::has_room(const job& j) {
 void shell_core::enter_locked(job& j) {
     job_access::seq(j) = ring_.tail();
     bytes_in_ += j.bytes;
+    trace::enter(ring_.tail(), j.bytes, ring_.tail() - ring_.head());
     ring_.enter(&j);  // from here on the job may be gone
 }
 
@@ -136,6 +140,7 @@ bool shell_core::try_inline(job& j) {
         ring_.enter_with_turn(&j);
     }
     bump(inlined_);
+    trace::inlined(seq, cpu);
     work::context ctx{&inst_.workers(), nullptr, cpu};
     run_of_jobs r{seq, 1};
     {

@@ -111,7 +111,7 @@ private:
     std::unique_ptr<padata::instance> instance_;  // [const after init]
     std::unique_ptr<padata::control> control_;    // [const after init]
     std::optional<padata::shell> shell_;          // [const after init]
-    std::uint64_t memory_ = 0, block_bytes_ = 0;  // [const after init]
+    std::uint64_t memory_ = 0, block_bytes_ = 0, window_ = 0;  // [const after init]
     std::uint64_t started_ = 0;                   // [const after init] os.now()
     double cpu_started_ = 0;                      // [const after init]
     int workers_ = 0;                             // [const after init]
@@ -124,6 +124,7 @@ private:
     std::uint64_t done_in_ = 0;                   // [holder of the turn] input bytes behind the turn
     std::uint64_t shown_at_ = 0;                  // [holder of the turn]
     std::mutex note_lock_;
+    std::string stuck_;                           // [guarded: lock_] for the report
 
     std::atomic<bool> doomed_{false};             // [atomic: set once; orders nothing, failure_ is behind lock_]
     std::atomic<bool> failed_{false};             // [atomic: set once after failure_; as doomed_]
