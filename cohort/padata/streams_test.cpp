@@ -30,6 +30,13 @@ void* operator new(std::size_t bytes, std::align_val_t align, const std::nothrow
     const auto a = static_cast<std::size_t>(align);
     return no_memory.load() ? nullptr : std::aligned_alloc(a, (bytes + a - 1) / a * a);
 }
+void* operator new(std::size_t bytes, std::align_val_t align) {
+    if (void* p = operator new(bytes, align, std::nothrow)) return p;
+    throw std::bad_alloc();
+}
+// All that belong together: sanitizers see that memory goes back the way it came.
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace cohort::padata {
 namespace {
