@@ -33,6 +33,12 @@ constexpr std::array<std::uint32_t, classes> make_capacities() {
 }
 inline constexpr auto class_capacities = make_capacities();
 constexpr std::uint32_t class_batch(int c) { return class_capacity(c) / 2; }
+/// How many come from the maps when a stack is empty: what fits 256 bytes. What is made one after the other lives and dies together, as a rule; longer runs of one
+/// size would spread it over as many pages as it has sizes, none of which becomes empty (percpu/survivors: 36 % of the pages stay, not 26 %).
+constexpr std::uint32_t class_refill(int c) {
+    const std::uint32_t n = 256u / class_bytes[static_cast<std::size_t>(c)];
+    return n > class_batch(c) ? class_batch(c) : n < 1 ? 1 : n;
+}
 
 /// Where a class's stack stands in a CPU's block: {word, items ...}, on cache lines of its own, and never on the first line of 4 KiB. There, that is at this
 /// distance from the block modulo 4 KiB, stands the block's entry in the table (block_colour): a processor that guesses by the lower 12 bits of an address what was

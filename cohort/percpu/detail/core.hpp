@@ -83,8 +83,6 @@ private:
         detail::shard_lock lock;
         std::atomic<bool> deferred{false};       // [atomic: a free waits for this lock]
         std::atomic<unsigned> generation{0};     // [atomic: counts chunks made, written under growth_]
-        int last_class = -1;                     // [guarded: lock] whose magazine was refilled last,
-        std::uint32_t in_a_row = 0;              // [guarded: lock] and how many objects those refills took in a row
         std::array<detail::chunk_index, 2> index COHORT_GUARDED_BY(lock);  // by layout
     };
 
@@ -102,7 +100,6 @@ private:
     void defer(shard& s, chunk& c, std::uintptr_t value) noexcept;
     void end_charges(chunk& c) noexcept;
     int free_direct(chunk& c, std::uintptr_t value) noexcept;
-    static std::uint32_t refill_size(shard& s, int cls) noexcept;
     attempt refill(int cls, const wish& how) noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS;
     std::uintptr_t make_block(unsigned cpu) noexcept;
     void empty_magazines(bool all) noexcept COHORT_REQUIRES(growth_);
