@@ -41,7 +41,7 @@ const std::map<std::string_view, std::string (*)(const values&)> words = {
     {"percpu:request", [](const values& v) { return "size check: " + number(v[0]) + " bytes aligned to " + number(v[1]) + " (legal: 1 to 32768, powers of two to 4096)"; }},
     {"percpu:charge", [](const values& v) { return "charge: " + number(v[0]) + " bytes, for every possible CPU's copy and the record of it"; }},
     {"percpu:magazine", [](const values& v) { return "magazine: this CPU's stack of class " + number(v[1]) + " had one"; }},
-    {"percpu:refill", [](const values& v) { return "refill: areas taken for class " + number(v[0]) + ": " + number(v[1]) + "; all but one wait in this CPU's magazine"; }},
+    {"percpu:refill", [](const values& v) { return "refill: " + number(v[1]) + " areas taken for class " + number(v[0]) + "; all but one wait in this CPU's magazine"; }},
     {"percpu:search", [](const values& v) { return "slot search: a run of " + bytes_of_bits(v[0]) + ", from slot " + number(v[1]) + " on (" + slots_text(v[2]) + ")"; }},
     {"percpu:fit",
      [](const values& v) {
@@ -73,7 +73,7 @@ public:
             areas_ += point == "percpu:area";
             return;
         }
-        if (areas_ > 1) print("    ...                    and " + number(areas_ - 1) + " more in the same way\n");
+        if (areas_ > 1) print("    ...                    and " + number(areas_ - 1) + " areas more in the same way\n");
         areas_ = point == "percpu:area" ? 1 : point == "percpu:populate" ? areas_ : 0;
         tell(r);
     }
@@ -126,9 +126,8 @@ outcome demo(const options& o) {
     print("\n3. 40000 bytes: more than an object may have\n");
     tell(a.alloc(40'000, 8, watched));
 
-    print("\n4. 64 bytes, three times: the magazine of this CPU is empty; as nothing else is asked for meanwhile, the third time it gets two\n");
-    std::array<std::uintptr_t, 3> first;
-    for (std::uintptr_t& one : first) one = tell(a.alloc(64, 8, watched));
+    print("\n4. 64 bytes: the magazine of this CPU is empty and is filled\n");
+    const std::uintptr_t first = tell(a.alloc(64, 8, watched));
 
     print("\n5. 64 bytes again: from the magazine\n");
     const std::uintptr_t second = tell(a.alloc(64, 8, watched));
@@ -144,10 +143,10 @@ outcome demo(const options& o) {
     print(again == EINVAL ? "  -> EINVAL: no live object has this handle\n" : "  -> freed twice\n");
 
     print("\n9. the rest is freed and everything given back\n");
-    for (const std::uintptr_t v : {first[0], first[1], first[2], second, backed}) a.free(v);
+    for (const std::uintptr_t v : {first, second, backed}) a.free(v);
     a.trim();
     made->reset();
-    return paid && first[2] && second && backed && again == EINVAL ? exit_code::ok : exit_code::no;
+    return paid && first && second && backed && again == EINVAL ? exit_code::ok : exit_code::no;
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ TEST_F(percpu_cli, demo_tells_the_steps_of_an_allocation_in_their_order) {
     std::size_t at = 0;
     for (const char* step : {"1. 96 bytes", "size check: 96 bytes aligned to 8", "charge: ", "slot search: a run of 96 bytes", "new chunk at 0x", "block fit: ", "area: bits ", "populate: ",
                              "done: 96 bytes", "2. the same", "refused: the group, or one above it, is at its limit", "ENOMEM", "3. 40000 bytes", "refused: illegal size or align",
-                             "4. 64 bytes", "class 8: 1;", "1 more in the same way", "class 8: 2;", "5. 64 bytes again", "magazine: ", "6. 8192 bytes", "brought in on ", "7. the object of 1.",
+                             "4. 64 bytes", "areas more in the same way", "refill: ", "5. 64 bytes again", "magazine: ", "6. 8192 bytes", "brought in on ", "7. the object of 1.",
                              "free: handle 0x", "clear: 96 bytes", "8. and freed once more", "EINVAL", "9. the rest", "destroyed"}) {
         const std::size_t found = r.out.find(step, at);
         ASSERT_NE(found, std::string::npos) << "\"" << step << "\" does not come after:\n" << r.out.substr(0, at);

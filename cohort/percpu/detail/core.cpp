@@ -193,13 +193,18 @@ attempt allocator::core::refill(int cls, const wish& how) noexcept {
     one.tag = detail::tagged(detail::tag_cached, cls);
     std::array<std::uintptr_t, 64> batch;
     std::size_t n = 0;
-    if (shard* s = lock_some(false)) {
+    const auto place_some = [&]() COHORT_NO_THREAD_SAFETY_ANALYSIS {
+        shard* s = lock_some(false);
+        if (!s) return;
         while (n < std::min<std::size_t>(detail::class_refill(cls), batch.size()) && (batch[n] = place(*s, one)) != 0) ++n;
         unlock(*s);
-    }
-    if (n == 0) {
-        one.tag = detail::tagged(detail::tag_live, cls);
-        return from_maps(one);
+    };
+    place_some();
+    if (n == 0) {  // a chunk is to be made; the others of the batch come from it, too
+        const attempt got = from_maps(one);
+        if (!got) return got;
+        batch[n++] = got.value;
+        place_some();
     }
     refilled_.fetch_add(n - 1, std::memory_order_relaxed);
     const std::uintptr_t first = batch[0];
