@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <latch>
 #include <thread>
 
@@ -73,6 +74,9 @@ TEST(duty, all_share_a_thread_that_ends_with_the_last) {
     a.reset();
     EXPECT_TRUE(sys::real().stat(stat));
     b.reset();
+    // A thread that is joined stays in /proc until the kernel has reaped it.
+    const auto latest = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (sys::real().stat(stat) && std::chrono::steady_clock::now() < latest) sys::yield_thread();
     EXPECT_FALSE(sys::real().stat(stat)) << "joined";
 }
 
