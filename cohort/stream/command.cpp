@@ -43,7 +43,7 @@ public:
         if (!end->status.ok()) return of_block(cohort::error{EIO, {}, {}, end->status.text()});
         if (!end->read_all) {
             run.count_unread_block();
-            if (run.unread_blocks() == 1) run.note("command \"" + o.argv[0] + "\": " + place() + ": it ended well without reading all of its input (told once)");
+            if (run.first_unread_block()) run.note("command \"" + o.argv[0] + "\": " + place() + ": it ended well without reading all of its input (told once)");
         }
         run.buffers().give(std::move(in_));
         return {};

@@ -91,6 +91,8 @@ public:
     void count_serial_block() { percpu::this_cpu::inc(stats_->member(&run_stats::serial_blocks)); }
     void count_unread_block() { percpu::this_cpu::inc(stats_->member(&run_stats::unread_blocks)); }
     void count_child(const sys::exit_status& s) { percpu::this_cpu::add(stats_->member(&run_stats::child_ns), s.user_ns + s.system_ns); }
+    /// True for one caller, whichever comes first: the counters of workers cannot tell that.
+    bool first_unread_block() { return !unread_told_.exchange(true, std::memory_order_relaxed); }
     std::uint64_t unread_blocks() const { return percpu::sum(stats_->member(&run_stats::unread_blocks)); }
     void note(const std::string& text);
 
@@ -128,6 +130,7 @@ private:
 
     std::atomic<bool> doomed_{false};             // [atomic: set once; orders nothing, failure_ is behind lock_]
     std::atomic<bool> failed_{false};             // [atomic: set once after failure_; as doomed_]
+    std::atomic<bool> unread_told_{false};        // [atomic: set once; orders nothing]
     percpu::ptr<run_stats> stats_;                // [const after init] workers count on their own CPUs
 
     std::optional<std::stop_callback<std::function<void()>>> on_stop_;
