@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The grammar of the simulator.
+// The grammar of the simulator, and the scripts of the tests.
+#include <gtest/gtest-spi.h>
+
 #include <cohort/cpuset/testing/script.hpp>
 
 namespace cohort::cpuset {
@@ -56,6 +58,18 @@ TEST(grammar, a_fault_names_its_column) {
     EXPECT_EQ(column_of_fault("suspend now"), 9u);
     EXPECT_EQ(column_of_fault("read a"), 7u);
     EXPECT_EQ(column_of_fault(""), 1u);
+}
+
+TEST(script, an_answer_that_is_not_the_expected_one_fails_and_names_its_operation) {
+    testing::script m;
+    m.run("mkdir a; domains -> 0-7  # and not 0-3\nread a cpuset.cpus -> \"\"; domains -> 0...");
+    EXPECT_NONFATAL_FAILURE(m.run("mkdir b; domains -> 0-3"), "domains -> 0-3");
+    EXPECT_NONFATAL_FAILURE(m.run("domains -> 0"), "0-7");
+    EXPECT_NONFATAL_FAILURE(m.run("domains -> \"\""), "0-7");
+    EXPECT_NONFATAL_FAILURE(m.run("domains -> 1..."), "domains -> 1...");
+    EXPECT_NONFATAL_FAILURE(m.run("\n  rmdir x  # gone\n"), "rmdir x: ENOENT");
+    EXPECT_NONFATAL_FAILURE(m.run("rmdir x -> EBUSY"), "ENOENT");
+    EXPECT_NONFATAL_FAILURE(m.run("mems nobody -> 0"), "ESRCH");
 }
 
 }  // namespace

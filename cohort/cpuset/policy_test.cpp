@@ -60,18 +60,20 @@ TEST(policy, plain_nodes_move_by_their_ordinal_and_static_ones_stay) {
 
 TEST(policy, of_tasks_and_their_memory_follow_the_set) {
     testing::script m;
-    m.run("mkdir a\nwrite a cpuset.mems 0\nattach a t");
-    EXPECT_EQ(m.says("mempolicy t bind 1"), "EINVAL");
-    EXPECT_EQ(m.says("mempolicy t bind 900"), "EINVAL");
-    EXPECT_EQ(m.says("mempolicy nobody bind 0"), "ESRCH");
-    m.run("mempolicy t interleave 0\nmbind t bind+static 0-1\nfork t u\nwrite a cpuset.mems 1");
-    for (const char* task : {"task t", "task u"}) {
-        EXPECT_EQ(m.perform(task).policy, "interleave:1");
-        EXPECT_EQ(m.perform(task).vma_policy, "bind+static:1");
-    }
-    m.run("mempolicy t default\nmbind t default");
-    EXPECT_EQ(m.perform("task t").policy, "default");
-    EXPECT_EQ(m.perform("task t").vma_policy, "");
+    m.run(R"(
+        mkdir a; write a cpuset.mems 0; attach a t
+        mempolicy t bind 1 -> EINVAL
+        mempolicy t bind 900 -> EINVAL
+        mempolicy nobody bind 0 -> ESRCH
+        mempolicy t interleave 0; mbind t bind+static 0-1; fork t u; write a cpuset.mems 1
+        policy t -> interleave:1
+        vma_policy t -> bind+static:1
+        policy u -> interleave:1
+        vma_policy u -> bind+static:1
+        mempolicy t default; mbind t default
+        policy t -> default
+        vma_policy t -> ""
+    )");
 }
 
 }  // namespace
