@@ -62,26 +62,28 @@ class maker:
 
     def write(self):
         r = self.random
-        path, x = self.path(), self.random.random()
-        if self.v1:
-            if x < 0.45:
-                return [f"write {path} cpuset.cpus {self.list_of(CPUS)}"]
-            if x < 0.6:
-                return [f"write {path} cpuset.mems {self.list_of(NODES)}"]
-            if x < 0.66:
-                return [f"write {path} cpuset.sched_relax_domain_level {r.choice(['-2', '-1', '0', '1', '2', '3', '5', '6', '9', 'x'])}"]
-            if x < 0.7:
-                return [f"write {path} {r.choice(['cpuset.effective_cpus', 'cpuset.memory_pressure_enabled', 'cgroup.clone_children'])} {r.choice(['0', '1'])}"]
-            return [f"write {path} {r.choice(V1_FLAGS)} {r.choice(['0', '1', '1', '2', 'x', '-1'])}"]
-        if x < 0.35:
-            return [f"write {path} cpuset.cpus {self.list_of(CPUS)}"]
-        if x < 0.62:
-            return [f"write {path} cpuset.cpus.partition {r.choice(['root', 'root', 'isolated', 'member', 'member', 'banana', ''])}"]
-        if x < 0.82:
-            return [f"write {path} cpuset.cpus.exclusive {self.list_of(CPUS)}"]
-        if x < 0.97:
-            return [f"write {path} cpuset.mems {self.list_of(NODES)}"]
-        return [f"write {path} {r.choice(['cpuset.cpus.effective', 'cpuset.nothing', 'cpuset.cpus.isolated'])} 0"]
+        path, x = self.path(), r.random()
+        cpus, nodes = lambda: self.list_of(CPUS), lambda: self.list_of(NODES)
+
+        def one_of(*texts):
+            return lambda: r.choice(texts)
+
+        # Up to which x, what file, what text.
+        kinds = [
+            (0.45, lambda: "cpuset.cpus", cpus),
+            (0.6, lambda: "cpuset.mems", nodes),
+            (0.66, lambda: "cpuset.sched_relax_domain_level", one_of("-2", "-1", "0", "1", "2", "3", "5", "6", "9", "x")),
+            (0.7, one_of("cpuset.effective_cpus", "cpuset.memory_pressure_enabled", "cgroup.clone_children"), one_of("0", "1")),
+            (1, one_of(*V1_FLAGS), one_of("0", "1", "1", "2", "x", "-1")),
+        ] if self.v1 else [
+            (0.35, lambda: "cpuset.cpus", cpus),
+            (0.62, lambda: "cpuset.cpus.partition", one_of("root", "root", "isolated", "member", "member", "banana", "")),
+            (0.82, lambda: "cpuset.cpus.exclusive", cpus),
+            (0.97, lambda: "cpuset.mems", nodes),
+            (1, one_of("cpuset.cpus.effective", "cpuset.nothing", "cpuset.cpus.isolated"), lambda: "0"),
+        ]
+        file, text = next((file, text) for below, file, text in kinds if x < below)
+        return [f"write {path} {file()} {text()}"]
 
     def attach(self):
         if not self.tasks or self.random.random() < 0.35:
