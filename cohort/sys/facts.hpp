@@ -6,9 +6,10 @@
 ///     std::uint64_t until = os.now() + 50'000'000;            // monotonic nanoseconds
 ///     os.sleep_until(until);
 ///
-/// Kernel: getcpu, sched_getaffinity, sched_setaffinity, clock_gettime(CLOCK_MONOTONIC), clock_nanosleep.
+/// Kernel: getcpu, sched_getaffinity, sched_setaffinity, get_mempolicy, set_mempolicy, mbind, migrate_pages, clock_gettime(CLOCK_MONOTONIC), clock_nanosleep.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -22,6 +23,14 @@ struct cpu_place {
     int cpu = 0, node = 0;
 };
 
+/// A memory policy as the kernel numbers it: mode is an MPOL_* of linux/mempolicy.h, its flags in it.
+struct mempolicy {
+    int mode = 0;        ///< 0: MPOL_DEFAULT
+    nodemask nodes = {};
+    bool operator==(const mempolicy&) const = default;
+};
+inline constexpr int mempolicy_bind = 2;  ///< MPOL_BIND
+
 /// Synchronization: any thread may call anything.
 class facts {
 public:
@@ -31,6 +40,15 @@ public:
     /// tid 0: the calling thread. Errors: ESRCH, EPERM; EINVAL, the mask has no CPU that the thread may use.
     virtual result<cpumask> sched_getaffinity(int tid) = 0;
     virtual result<void> sched_setaffinity(int tid, const cpumask& mask) = 0;
+
+    /// The calling thread's policy. All four: ENOSYS, a kernel without NUMA.
+    virtual result<mempolicy> get_mempolicy() = 0;
+    /// Errors: EINVAL, no node that the thread may use; a mode that is not known.
+    virtual result<void> set_mempolicy(const mempolicy& policy) = 0;
+    /// The policy of an address range; move: pages that are elsewhere and are not shared move. Errors: as set_mempolicy; EFAULT; EIO, pages could not be moved.
+    virtual result<void> mbind(void* address, std::size_t bytes, const mempolicy& policy, bool move) = 0;
+    /// Moves a process's pages from nodes to nodes; pid 0: this one. Answers how many could not be moved. Errors: ESRCH, EPERM, EINVAL.
+    virtual result<std::size_t> migrate_pages(int pid, const nodemask& from, const nodemask& to) = 0;
 
     /// Monotonic nanoseconds from an arbitrary start.
     virtual std::uint64_t now() = 0;

@@ -83,6 +83,7 @@ public:
     result<void> unlink(const std::string& path) override { return pass<void>("unlink", path, [&] { return inner_.unlink(path); }); }
     result<void> mkdir(const std::string& path, unsigned mode) override { return pass<void>("mkdir", path, [&] { return inner_.mkdir(path, mode); }); }
     result<void> rmdir(const std::string& path) override { return pass<void>("rmdir", path, [&] { return inner_.rmdir(path); }); }
+    result<void> chown(const std::string& path, unsigned uid, std::int64_t gid) override { return pass<void>("chown", path, [&] { return inner_.chown(path, uid, gid); }); }
     result<std::vector<std::string>> list_dir(const std::string& path) override { return pass<std::vector<std::string>>("list_dir", path, [&] { return inner_.list_dir(path); }); }
     result<std::string> readlink(const std::string& path) override { return pass<std::string>("readlink", path, [&] { return inner_.readlink(path); }); }
     result<pipe_ends> pipe() override { return pass<pipe_ends>("pipe", "", [&] { return inner_.pipe(); }); }
@@ -98,6 +99,10 @@ public:
     result<void> kill(int pid, int signal) override { return pass<void>("kill", std::to_string(pid), [&] { return inner_.kill(pid, signal); }); }
     result<cpumask> sched_getaffinity(int tid) override { return pass<cpumask>("sched_getaffinity", std::to_string(tid), [&] { return inner_.sched_getaffinity(tid); }); }
     result<void> sched_setaffinity(int tid, const cpumask& mask) override { return pass<void>("sched_setaffinity", std::to_string(tid), [&] { return inner_.sched_setaffinity(tid, mask); }); }
+    result<mempolicy> get_mempolicy() override { return pass<mempolicy>("get_mempolicy", "this thread", [&] { return inner_.get_mempolicy(); }); }
+    result<void> set_mempolicy(const mempolicy& p) override { return pass<void>("set_mempolicy", "this thread", [&] { return inner_.set_mempolicy(p); }); }
+    result<void> mbind(void* at, std::size_t n, const mempolicy& p, bool move) override { return pass<void>("mbind", "memory", [&] { return inner_.mbind(at, n, p, move); }); }
+    result<std::size_t> migrate_pages(int pid, const nodemask& from, const nodemask& to) override { return pass<std::size_t>("migrate_pages", std::to_string(pid), [&] { return inner_.migrate_pages(pid, from, to); }); }
 
 private:
     static std::string name(int fd) { return "fd " + std::to_string(fd); }

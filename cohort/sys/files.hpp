@@ -41,7 +41,7 @@ struct file_info {
     std::uint64_t size = 0;                ///< bytes; 0 for pipes and most virtual files
     std::uint64_t device = 0, inode = 0;   ///< the pair names one file of the running system
     unsigned mode = 0;                     ///< permission bits, 07777
-    unsigned uid = 0;                      ///< whose it is
+    unsigned uid = 0, gid = 0;             ///< whose it is
     std::uint64_t changed_ns = 0;          ///< when its content last did, since 1970; only to be compared
 };
 
@@ -80,6 +80,8 @@ public:
     virtual result<void> unlink(const std::string& path) = 0;
     virtual result<void> mkdir(const std::string& path, unsigned mode = 0777) = 0;
     virtual result<void> rmdir(const std::string& path) = 0;
+    /// Links are followed. gid -1: stays. Errors: EPERM.
+    virtual result<void> chown(const std::string& path, unsigned uid, std::int64_t gid) = 0;
     /// Names without "." and "..", sorted.
     virtual result<std::vector<std::string>> list_dir(const std::string& path) = 0;
     virtual result<std::string> readlink(const std::string& path) = 0;

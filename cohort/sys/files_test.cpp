@@ -318,6 +318,40 @@ TEST(recorded, facts_are_what_was_set) {
     EXPECT_EQ(host.getenv("NONE"), std::nullopt);
 }
 
+TEST(recorded, owners_change_and_the_rest_of_a_file_stays) {
+    recorded host;
+    host.add_file("/a", "text");
+    ASSERT_TRUE(host.chown("/a", 1000, 100));
+    ASSERT_TRUE(host.chown("/a", 1001, -1));
+    const auto info = host.stat("/a").value();
+    EXPECT_EQ(info.uid, 1001u);
+    EXPECT_EQ(info.gid, 100u);
+    EXPECT_EQ(host.chown("/none", 1, 1).error().code, ENOENT);
+    EXPECT_EQ(real().chown("/no/such/file", 1, 1).error().code, ENOENT);
+    testing::scratch_dir dir;
+    ASSERT_TRUE(write_file(real(), dir / "f", "x"));
+    const auto before = real().stat(dir / "f").value();
+    EXPECT_TRUE(real().chown(dir / "f", before.uid, -1));
+    EXPECT_EQ(real().stat(dir / "f")->gid, before.gid);
+}
+
+TEST(real_facts, a_memory_policy_is_read_back_and_pages_move_to_where_they_are) {
+    const auto before = real().get_mempolicy();
+    if (!before && before.error().code == ENOSYS) GTEST_SKIP() << "this kernel has no NUMA";
+    ASSERT_TRUE(before) << before.error().line();
+    ASSERT_TRUE(real().set_mempolicy({.mode = mempolicy_bind, .nodes = {0}}));
+    EXPECT_EQ(real().get_mempolicy().value(), (mempolicy{.mode = mempolicy_bind, .nodes = {0}}));
+    EXPECT_EQ(real().set_mempolicy({.mode = mempolicy_bind, .nodes = {}}).error().code, EINVAL);
+    ASSERT_TRUE(real().set_mempolicy(*before));
+    EXPECT_EQ(real().get_mempolicy().value(), *before);
+    alignas(4096) static std::byte pages[8192];
+    EXPECT_TRUE(real().mbind(pages, sizeof pages, {.mode = mempolicy_bind, .nodes = {0}}, true));
+    EXPECT_TRUE(real().mbind(pages, sizeof pages, {}, false));
+    EXPECT_EQ(real().mbind(pages + 1, 4096, {.mode = mempolicy_bind, .nodes = {0}}, false).error().code, EINVAL);
+    EXPECT_TRUE(real().migrate_pages(0, {0}, {0}));
+    EXPECT_FALSE(real().migrate_pages(0x7fffffff, {0}, {0}));
+}
+
 TEST(failing, fails_the_call_that_was_chosen) {
     recorded host;
     host.add_file("/a", "text");

@@ -45,6 +45,7 @@ public:
     result<void> unlink(const std::string& path) override { return inner_.unlink(path); }
     result<void> mkdir(const std::string& path, unsigned mode) override { return inner_.mkdir(path, mode); }
     result<void> rmdir(const std::string& path) override { return inner_.rmdir(path); }
+    result<void> chown(const std::string& path, unsigned uid, std::int64_t gid) override { return inner_.chown(path, uid, gid); }
     result<std::vector<std::string>> list_dir(const std::string& path) override { return inner_.list_dir(path); }
     result<std::string> readlink(const std::string& path) override { return inner_.readlink(path); }
     result<pipe_ends> pipe() override { return inner_.pipe(); }
@@ -64,6 +65,10 @@ public:
     cpu_place getcpu() override { return inner_.getcpu(); }
     result<cpumask> sched_getaffinity(int tid) override { return inner_.sched_getaffinity(tid); }
     result<void> sched_setaffinity(int tid, const cpumask& mask) override { return inner_.sched_setaffinity(tid, mask); }
+    result<mempolicy> get_mempolicy() override { return inner_.get_mempolicy(); }
+    result<void> set_mempolicy(const mempolicy& policy) override { return inner_.set_mempolicy(policy); }
+    result<void> mbind(void* address, std::size_t bytes, const mempolicy& policy, bool move) override { return inner_.mbind(address, bytes, policy, move); }
+    result<std::size_t> migrate_pages(int pid, const nodemask& from, const nodemask& to) override { return inner_.migrate_pages(pid, from, to); }
     std::uint64_t now() override { return inner_.now(); }
     void sleep_until(std::uint64_t deadline) override { inner_.sleep_until(deadline); }
     int getpid() override { return inner_.getpid(); }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/sys/detail/real_os.hpp>
 
+#include <linux/mempolicy.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -13,6 +14,15 @@
 namespace cohort::sys::detail {
 namespace {
 std::string thread_name(int tid) { return tid == 0 ? std::string("this thread") : "thread " + std::to_string(tid); }
+
+constexpr std::size_t node_words = max_nodes / 64;
+constexpr unsigned long node_bits = max_nodes + 1;  // the kernel takes one off
+struct node_set {
+    explicit node_set(const nodemask& mask) {
+        for (int n : mask) words[n / 64] |= std::uint64_t{1} << (n % 64);
+    }
+    std::uint64_t words[node_words]{};
+};
 }  // namespace
 
 cpu_place real_os::getcpu() {
@@ -40,6 +50,37 @@ result<void> real_os::sched_setaffinity(int tid, const cpumask& mask) {
         return fail_errno(thread_name(tid), "sched_setaffinity \"" + mask.list() + "\"");
     }
     return {};
+}
+
+result<mempolicy> real_os::get_mempolicy() {
+    mempolicy out;
+    std::uint64_t words[node_words]{};
+    if (::syscall(SYS_get_mempolicy, &out.mode, words, node_bits, nullptr, 0UL) < 0) return fail_errno("this thread", "get_mempolicy");
+    for (int n = 0; n < max_nodes; ++n) {
+        if (words[n / 64] >> (n % 64) & 1) out.nodes.set(n);
+    }
+    return out;
+}
+
+result<void> real_os::set_mempolicy(const mempolicy& policy) {
+    const node_set nodes(policy.nodes);
+    if (::syscall(SYS_set_mempolicy, policy.mode, nodes.words, node_bits) < 0) return fail_errno("this thread", "set_mempolicy \"" + policy.nodes.list() + "\"");
+    return {};
+}
+
+result<void> real_os::mbind(void* address, std::size_t bytes, const mempolicy& policy, bool move) {
+    const node_set nodes(policy.nodes);
+    if (::syscall(SYS_mbind, address, bytes, policy.mode, nodes.words, node_bits, move ? MPOL_MF_MOVE | MPOL_MF_STRICT : 0U) < 0) {
+        return fail_errno(std::to_string(bytes) + " bytes of memory", "mbind \"" + policy.nodes.list() + "\"");
+    }
+    return {};
+}
+
+result<std::size_t> real_os::migrate_pages(int pid, const nodemask& from, const nodemask& to) {
+    const node_set old(from), wanted(to);
+    const long left = ::syscall(SYS_migrate_pages, pid, node_bits, old.words, wanted.words);
+    if (left < 0) return fail_errno("process " + std::to_string(pid), "migrate_pages \"" + from.list() + "\" to \"" + to.list() + "\"");
+    return static_cast<std::size_t>(left);
 }
 
 std::uint64_t real_os::now() {

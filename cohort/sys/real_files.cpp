@@ -63,6 +63,7 @@ file_info info_of(const struct ::stat& s) {
     out.inode = s.st_ino;
     out.mode = s.st_mode & 07777;
     out.uid = s.st_uid;
+    out.gid = s.st_gid;
     out.changed_ns = static_cast<std::uint64_t>(s.st_mtim.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(s.st_mtim.tv_nsec);
     return out;
 }
@@ -136,6 +137,10 @@ result<void> real_os::rename(const std::string& from, const std::string& to) {
 result<void> real_os::unlink(const std::string& path) { return done(::unlink(path.c_str()), path, "unlink"); }
 result<void> real_os::mkdir(const std::string& path, unsigned mode) { return done(::mkdir(path.c_str(), mode), path, "mkdir"); }
 result<void> real_os::rmdir(const std::string& path) { return done(::rmdir(path.c_str()), path, "rmdir"); }
+
+result<void> real_os::chown(const std::string& path, unsigned uid, std::int64_t gid) {
+    return done(::chown(path.c_str(), uid, static_cast<gid_t>(gid)), path, ("chown to " + std::to_string(uid)).c_str());
+}
 
 result<std::vector<std::string>> real_os::list_dir(const std::string& path) {
     const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(path.c_str()), ::closedir);

@@ -15,6 +15,9 @@ struct recorded::node {
     std::string text = {};  // a file's content, a link's target
     bool read_only = false;
     std::uint64_t inode = 0;
+    unsigned uid = 0, gid = 0;
+
+    file_info info() const { return {.kind = kind, .size = text.size(), .device = 1, .inode = inode, .mode = 0644, .uid = uid, .gid = gid}; }
 };
 
 struct recorded::opened {
@@ -251,16 +254,14 @@ result<file_info> recorded::fstat(int fd) {
     const std::lock_guard lock(mutex_);
     auto file = at(fd, "fstat");
     if (!file) return std::unexpected(file.error());
-    const node& n = *(*file)->file;
-    return file_info{.kind = n.kind, .size = n.text.size(), .device = 1, .inode = n.inode, .mode = 0644};
+    return (*file)->file->info();
 }
 
 result<file_info> recorded::stat(const std::string& path) {
     const std::lock_guard lock(mutex_);
     auto found = find(path, true, "stat");
     if (!found) return std::unexpected(found.error());
-    const node& n = **found;
-    return file_info{.kind = n.kind, .size = n.text.size(), .device = 1, .inode = n.inode, .mode = 0644};
+    return (*found)->info();
 }
 
 result<void> recorded::fsync(int fd) {
@@ -331,6 +332,15 @@ result<void> recorded::rmdir(const std::string& path) {
     return {};
 }
 
+result<void> recorded::chown(const std::string& path, unsigned uid, std::int64_t gid) {
+    const std::lock_guard lock(mutex_);
+    auto found = find(path, true, "chown");
+    if (!found) return std::unexpected(found.error());
+    (*found)->uid = uid;
+    if (gid >= 0) (*found)->gid = static_cast<unsigned>(gid);
+    return {};
+}
+
 result<std::vector<std::string>> recorded::list_dir(const std::string& path) {
     const std::lock_guard lock(mutex_);
     auto found = find(path, true, "list");
@@ -398,6 +408,17 @@ result<void> recorded::sched_setaffinity(int, const cpumask& mask) {
     affinity_ = mask;
     return {};
 }
+result<mempolicy> recorded::get_mempolicy() {
+    const std::lock_guard lock(mutex_);
+    return policy_;
+}
+result<void> recorded::set_mempolicy(const mempolicy& policy) {
+    const std::lock_guard lock(mutex_);
+    policy_ = policy;
+    return {};
+}
+result<void> recorded::mbind(void*, std::size_t, const mempolicy&, bool) { return no_such_thing("memory", "mbind"); }
+result<std::size_t> recorded::migrate_pages(int, const nodemask&, const nodemask&) { return std::size_t{0}; }
 std::uint64_t recorded::now() {
     const std::lock_guard lock(mutex_);
     return now_;

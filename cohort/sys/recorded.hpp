@@ -60,6 +60,7 @@ public:
     result<void> unlink(const std::string& path) override;
     result<void> mkdir(const std::string& path, unsigned mode) override;
     result<void> rmdir(const std::string& path) override;
+    result<void> chown(const std::string& path, unsigned uid, std::int64_t gid) override;
     result<std::vector<std::string>> list_dir(const std::string& path) override;
     result<std::string> readlink(const std::string& path) override;
     result<pipe_ends> pipe() override;
@@ -77,6 +78,10 @@ public:
     cpu_place getcpu() override;
     result<cpumask> sched_getaffinity(int tid) override;
     result<void> sched_setaffinity(int tid, const cpumask& mask) override;
+    result<mempolicy> get_mempolicy() override;
+    result<void> set_mempolicy(const mempolicy& policy) override;
+    result<void> mbind(void* address, std::size_t bytes, const mempolicy& policy, bool move) override;
+    result<std::size_t> migrate_pages(int pid, const nodemask& from, const nodemask& to) override;
     std::uint64_t now() override;
     void sleep_until(std::uint64_t deadline) override;
     int getpid() override { return 1; }
@@ -99,6 +104,7 @@ private:
     std::vector<written> writes_;                         // [guarded: mutex_]
     std::map<std::string, std::string> env_;              // [guarded: mutex_]
     cpumask affinity_{0};                                 // [guarded: mutex_]
+    mempolicy policy_;                                    // [guarded: mutex_]
     cpu_place place_;                                     // [guarded: mutex_]
     std::uint64_t now_ = 0;                               // [guarded: mutex_]
     int next_fd_ = 1000;                                  // [guarded: mutex_] far from real ones, so that a mix-up shows

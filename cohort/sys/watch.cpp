@@ -17,7 +17,7 @@ result<dir_watch> dir_watch::create(const std::string& directory) {
     const int fd = ::inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (fd < 0) return failed("start inotify");
     dir_watch out(owned_fd(real(), fd));
-    constexpr std::uint32_t wanted = IN_MODIFY | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF;
+    constexpr std::uint32_t wanted = IN_MODIFY | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF;
     if (::inotify_add_watch(fd, directory.c_str(), wanted | IN_ONLYDIR) < 0) return failed("watch");
     return out;
 }
@@ -39,6 +39,7 @@ result<std::vector<dir_event>> dir_watch::news() {
             else if (e.mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT)) out.push_back({dir_event::over, {}});
             else if (e.mask & (IN_CLOSE_WRITE | IN_MOVED_TO)) out.push_back({dir_event::changed, name});
             else if (e.mask & (IN_DELETE | IN_MOVED_FROM)) out.push_back({dir_event::gone, name});
+            else if ((e.mask & IN_CREATE) && (e.mask & IN_ISDIR)) out.push_back({dir_event::made, name});
             else if (e.mask & IN_MODIFY) out.push_back({dir_event::writing, name});
         }
     }

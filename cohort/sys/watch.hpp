@@ -22,6 +22,7 @@ struct dir_event {
         writing,  ///< written to or cut short by somebody who still has it open
         changed,  ///< closed by a writer, or moved into the directory
         gone,     ///< removed or moved away
+        made,     ///< a directory was made in it
         lost,     ///< events were lost: everything may have changed. No name.
         over,     ///< the directory itself is gone or moved. No name.
     };

@@ -43,6 +43,15 @@ TEST(dir_watch, tells_files_that_come_by_rename_and_go) {
     EXPECT_TRUE(has(watch.news().value(), dir_event::over, ""));
 }
 
+TEST(dir_watch, tells_directories_that_are_made) {
+    testing::scratch_dir dir;
+    auto watch = dir_watch::create(dir.path()).value();
+    ASSERT_TRUE(real().mkdir(dir / "sub", 0777));
+    EXPECT_TRUE(has(watch.news().value(), dir_event::made, "sub"));
+    ASSERT_TRUE(real().rmdir(dir / "sub"));
+    EXPECT_TRUE(has(watch.news().value(), dir_event::gone, "sub"));
+}
+
 TEST(dir_watch, refuses_what_is_no_directory) {
     testing::scratch_dir dir;
     ASSERT_TRUE(write_file(real(), dir / "file", "x"));
