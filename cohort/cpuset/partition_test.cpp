@@ -141,6 +141,8 @@ TEST(partition, a_nested_one_falls_with_its_parent_and_rises_with_it) {
         write a cpuset.cpus.partition root
         partition a/b -> root
         cpus a -> 2-3
+        write a cpuset.cpus
+        partition a/b -> root invalid (Parent is an invalid partition root)
     )");
 }
 
