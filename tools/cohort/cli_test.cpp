@@ -2,61 +2,27 @@
 // The program itself: exit codes, words, JSON. Each test runs build/cohort as a user would.
 #include <csignal>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
+#include <string>
 
 #include <cohort/sys/fd.hpp>
-#include <cohort/sys/testing/scratch_dir.hpp>
 
-namespace cohort {
+#include "testing/command_line.hpp"
+
+namespace cohort::cli {
 namespace {
 
-using sys::testing::scratch_dir;
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using testing::ran;
 
-struct ran {
-    int code = -1;
-    std::string out, err;
-};
-
-std::string text_of(const std::string& path) {
-    std::ifstream in(path);
-    std::ostringstream out;
-    out << in.rdbuf();
-    return out.str();
-}
-
-class cli : public testing::Test {
+class cli : public testing::command_line {
 protected:
-    /// `line` is what follows the program's name, read by sh.
-    ran run(const std::string& line) {
-        sys::os& os = sys::real();
-        const std::string command = "{ \"$COHORT\" " + line + "\n} >\"$TEST_DIR/.out\" 2>\"$TEST_DIR/.err\"";
-        auto child = os.spawn({.argv = {"/bin/sh", "-c", command},
-                               .directory = dir.path(),
-                               .environment = {std::string("COHORT=") + COHORT_PROGRAM, "TEST_DIR=" + dir.path(), "COHORT_RUN_DIR=" + (dir / "run")}});
-        EXPECT_TRUE(child);
-        const auto end = os.wait(*child).value();
-        return {end.signal ? 128 + end.signal : end.code, text_of(dir / ".out"), text_of(dir / ".err")};
-    }
-    nlohmann::json json(const std::string& line, int code = 0) {
-        const ran r = run(line);
-        EXPECT_EQ(r.code, code) << r.err;
-        EXPECT_TRUE(nlohmann::json::accept(r.out)) << line << "\n" << r.out;
-        auto j = nlohmann::json::parse(r.out, nullptr, false);
-        EXPECT_EQ(j["schema_version"], 1);
-        return j;
-    }
-    void file(const std::string& name, const std::string& text) { std::ofstream(dir / name) << text; }
-    std::vector<std::string> files() { return sys::real().list_dir(dir.path()).value(); }
+    /// `line` is what follows the program's name.
+    ran run(const std::string& line) { return bash("$cohort " + line); }
+    nlohmann::json json(const std::string& line, int code = 0) { return command_line::json("$cohort " + line, code); }
+    std::vector<std::string> files() { return sys::real().list_dir(dir_.path()).value(); }
 
     static constexpr const char* good = "[[cohort]]\nname = \"c\"\n[[job]]\nname = \"j\"\ncohort = \"c\"\nkind = \"exec\"\ncommand = \"echo hi\"\nstdout = \"out\"\n";
-    scratch_dir dir;
 };
 
 TEST_F(cli, without_a_command_it_helps_and_says_usage) {
@@ -100,7 +66,7 @@ TEST_F(cli, faults_of_a_spec_come_all_at_once_with_2) {
         EXPECT_THAT(r.err, HasSubstr("cohort: bad.toml:7:8: job \"logs\": kind \"exce\" is none of pipe, exec; did you mean \"exec\"?"));
         EXPECT_EQ(json(std::string(verb) + " bad.toml --json", 2)["faults"].size(), 3u);
     }
-    EXPECT_FALSE(std::filesystem::exists(dir / "run"));
+    EXPECT_FALSE(std::filesystem::exists(run_dir()));
 }
 
 TEST_F(cli, a_missing_spec_is_5_and_one_that_is_a_directory_too) {
@@ -125,9 +91,9 @@ TEST_F(cli, a_plan_that_cannot_hold_here_is_1_with_the_reason) {
     if (usable.weight() < 2) GTEST_SKIP() << "needs two usable CPUs to forbid one";
     const std::string first = std::to_string(usable.first()), last = std::to_string(usable.last());
     file("s.toml", "[[cohort]]\nname = \"a\"\ncpus = \"" + last + "\"\n");
-    ASSERT_EQ(std::system(("taskset -c " + first + " " COHORT_PROGRAM " plan " + (dir / "s.toml") + " >" + (dir / "o") + " 2>" + (dir / "e")).c_str()), 1 << 8);
-    EXPECT_THAT(text_of(dir / "e"), HasSubstr("none of them can be used (CPU " + last + ": not in this process's"));
-    EXPECT_THAT(text_of(dir / "o"), HasSubstr("this plan cannot hold"));
+    ASSERT_EQ(std::system(("taskset -c " + first + " " COHORT_PROGRAM " plan " + (dir_ / "s.toml") + " >" + (dir_ / "o") + " 2>" + (dir_ / "e")).c_str()), 1 << 8);
+    EXPECT_THAT(text("e"), HasSubstr("none of them can be used (CPU " + last + ": not in this process's"));
+    EXPECT_THAT(text("o"), HasSubstr("this plan cannot hold"));
 }
 
 TEST_F(cli, up_runs_reports_and_leaves_only_results) {
@@ -135,32 +101,32 @@ TEST_F(cli, up_runs_reports_and_leaves_only_results) {
     const ran r = run("up s.toml --report r.json");
     EXPECT_EQ(r.code, 0) << r.err;
     EXPECT_THAT(r.out, HasSubstr("1 of 1 jobs ok"));
-    EXPECT_EQ(text_of(dir / "out"), "hi\n");
-    EXPECT_EQ(nlohmann::json::parse(text_of(dir / "r.json"))["jobs"][0]["state"], "ok");
-    EXPECT_TRUE(sys::real().list_dir(dir / "run").value().empty());
+    EXPECT_EQ(text("out"), "hi\n");
+    EXPECT_EQ(nlohmann::json::parse(text("r.json"))["jobs"][0]["state"], "ok");
+    EXPECT_TRUE(sys::real().list_dir(run_dir()).value().empty());
     const auto j = json("up s.toml --json");
     EXPECT_EQ(j["ok"], true);
     EXPECT_EQ(j["exit_code"], 0);
 }
 
 TEST_F(cli, up_with_a_job_that_fails_is_5_and_with_a_check_that_says_no_is_1) {
-    std::string text = good;
-    file("f.toml", text.replace(text.find("echo hi"), 7, "echo x; exit 3"));
+    std::string spec = good;
+    file("f.toml", spec.replace(spec.find("echo hi"), 7, "echo x; exit 3"));
     EXPECT_EQ(json("up f.toml --json", 5)["jobs"][0]["exits"][0], "exit 3");
     EXPECT_THAT(run("up f.toml").err, HasSubstr("cohort: job \"j\": command \"echo x; exit 3\": run: ECHILD: exit 3"));
     file("v.toml", std::string(good) + "verify = \"false\"\n");
     const auto j = json("up v.toml --json", 1);
     EXPECT_EQ(j["jobs"][0]["verified"], false);
     EXPECT_EQ(j["exit_code"], 1);
-    EXPECT_FALSE(std::filesystem::exists(dir / "out"));
+    EXPECT_FALSE(std::filesystem::exists(dir_ / "out"));
 }
 
 TEST_F(cli, up_tells_missing_commands_and_outputs_before_anything_runs) {
     file("s.toml", std::string(good) + "[[job]]\nname = \"k\"\ncohort = \"c\"\nkind = \"exec\"\ncommand = [\"no-such-program\"]\nstdout = \"nowhere/x\"\n");
     const ran r = run("up s.toml");
     EXPECT_EQ(r.code, 5);
-    EXPECT_THAT(r.err, testing::AllOf(HasSubstr("job \"k\": command \"no-such-program\": find: ENOENT"), HasSubstr("nowhere")));
-    EXPECT_FALSE(std::filesystem::exists(dir / "out"));
+    EXPECT_THAT(r.err, ::testing::AllOf(HasSubstr("job \"k\": command \"no-such-program\": find: ENOENT"), HasSubstr("nowhere")));
+    EXPECT_FALSE(std::filesystem::exists(dir_ / "out"));
     EXPECT_EQ(json("up s.toml --json", 5)["errors"].size(), 2u);
     EXPECT_EQ(run("up s.toml --report nowhere/r.json").code, 5);
 }
@@ -174,32 +140,32 @@ TEST_F(cli, up_refuses_a_machine_that_is_not_here_with_3) {
 }
 
 TEST_F(cli, a_signal_ends_the_children_and_leaves_nothing_unfinished) {
-    std::string text = good;
-    file("s.toml", text.replace(text.find("echo hi"), 7, "echo half; echo $$ >pid; touch ready; sleep 1000"));
+    std::string spec = good;
+    file("s.toml", spec.replace(spec.find("echo hi"), 7, "echo half; echo $$ >pid; touch ready; sleep 1000"));
     for (const int signal : {SIGINT, SIGTERM}) {
         sys::os& os = sys::real();
-        std::filesystem::remove(dir / "ready");
-        const int pid = os.spawn({.argv = {COHORT_PROGRAM, "up", "-q", "s.toml"}, .directory = dir.path(), .environment = {"COHORT_RUN_DIR=" + (dir / "run")}}).value();
-        while (!std::filesystem::exists(dir / "ready")) os.sleep_until(os.now() + 2'000'000);
+        std::filesystem::remove(dir_ / "ready");
+        const int pid = os.spawn({.argv = {COHORT_PROGRAM, "up", "-q", "s.toml"}, .directory = dir_.path(), .environment = {"COHORT_RUN_DIR=" + (run_dir())}}).value();
+        while (!std::filesystem::exists(dir_ / "ready")) os.sleep_until(os.now() + 2'000'000);
         ASSERT_TRUE(os.kill(pid, signal));
         const auto end = os.wait(pid).value();
         EXPECT_EQ(end.text(), "exit 5") << signal;
-        EXPECT_FALSE(std::filesystem::exists(dir / "out"));
-        EXPECT_TRUE(os.list_dir(dir / "run").value().empty());
+        EXPECT_FALSE(std::filesystem::exists(dir_ / "out"));
+        EXPECT_TRUE(os.list_dir(run_dir()).value().empty());
         for (const std::string& name : files()) EXPECT_FALSE(name.starts_with("out")) << name;
-        std::string child = text_of(dir / "pid");
+        std::string child = text("pid");
         child.pop_back();
         EXPECT_FALSE(std::filesystem::exists("/proc/" + child)) << child;
     }
 }
 
 TEST_F(cli, a_name_that_is_up_is_busy_until_it_is_down) {
-    std::string text = good;
-    file("s.toml", text.replace(text.find("echo hi"), 7, "touch ready; while [ ! -e go ]; do sleep 0.02; done"));
-    const ran r = run("up s.toml -q & pid=$!; until [ -e ready ]; do sleep 0.02; done; \"$COHORT\" up s.toml -q 2>second.err; echo $? >second.code; touch go; wait $pid");
+    std::string spec = good;
+    file("s.toml", spec.replace(spec.find("echo hi"), 7, "touch ready; while [ ! -e go ]; do sleep 0.02; done"));
+    const ran r = run("up s.toml -q & pid=$!; until [ -e ready ]; do sleep 0.02; done; $cohort up s.toml -q 2>second.err; echo $? >second.code; touch go; wait $pid");
     EXPECT_EQ(r.code, 0) << r.err;
-    EXPECT_EQ(text_of(dir / "second.code"), "5\n");
-    EXPECT_THAT(text_of(dir / "second.err"), HasSubstr("EBUSY: it is up already"));
+    EXPECT_EQ(text("second.code"), "5\n");
+    EXPECT_THAT(text("second.err"), HasSubstr("EBUSY: it is up already"));
 }
 
 TEST_F(cli, topology_draws_shows_and_tells) {
@@ -207,7 +173,7 @@ TEST_F(cli, topology_draws_shows_and_tells) {
     EXPECT_THAT(run("topology" + machine).out, HasSubstr("package 1: CPUs 4-7"));
     EXPECT_EQ(json("topology --json" + machine)["cores"].size(), 4u);
     EXPECT_EQ(run("topology --svg m.svg" + machine).code, 0);
-    EXPECT_THAT(text_of(dir / "m.svg"), StartsWith("<svg "));
+    EXPECT_THAT(text("m.svg"), StartsWith("<svg "));
     EXPECT_THAT(run("topology --svg -" + machine).out, StartsWith("<svg "));
     EXPECT_EQ(run("topology --svg nowhere/m.svg").code, 5);
     EXPECT_EQ(run("topology --machine 'synthetic:core:9999'").code, 2);
@@ -231,4 +197,4 @@ TEST_F(cli, an_output_that_cannot_be_written_is_5) {
 }
 
 }  // namespace
-}  // namespace cohort
+}  // namespace cohort::cli

@@ -1,36 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // `cohort cpuset` as users run it.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
-
-#include <sys/wait.h>
-
-#include <cstdlib>
-#include <fstream>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include <cohort/sys/testing/scratch_dir.hpp>
+#include "testing/command_line.hpp"
 
+namespace cohort::cli {
 namespace {
 
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::HasSubstr;
+using testing::ran;
 
-struct ran {
-    int code = -1;
-    std::string out, err;
-};
-
-class cpuset_cli : public ::testing::Test {
+class cpuset_cli : public testing::command_line {
 protected:
-    ran simulate(const std::string& script, const std::string& options) {
-        std::ofstream(dir_ / "script", std::ios::binary) << script;
-        const std::string command = "timeout -k 2 60 '" COHORT_PROGRAM "' cpuset simulate " + options + " <'" + dir_ / "script" + "' >'" + dir_ / "out" + "' 2>'" + dir_ / "err" + "'";
-        const int status = std::system(command.c_str());
-        return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp("out"), slurp("err")};
+    ran simulate(const std::string& operations, const std::string& options) {
+        file("operations", operations);
+        return bash("$cohort cpuset simulate " + options + " <operations");
     }
     static std::vector<nlohmann::json> objects(const std::string& out) {
         std::vector<nlohmann::json> all;
@@ -38,15 +24,6 @@ protected:
         for (std::string line; std::getline(lines, line);) all.push_back(nlohmann::json::parse(line));
         return all;
     }
-
-private:
-    std::string slurp(const std::string& name) {
-        std::ifstream f(dir_ / name, std::ios::binary);
-        std::ostringstream s;
-        s << f.rdbuf();
-        return s.str();
-    }
-    cohort::sys::testing::scratch_dir dir_;
 };
 
 constexpr const char* eight = " --machine 'synthetic:pack:2 numa:1 core:2 pu:2'";
@@ -108,3 +85,4 @@ TEST_F(cpuset_cli, simulate_takes_any_byte_in_a_value) {
 }
 
 }  // namespace
+}  // namespace cohort::cli

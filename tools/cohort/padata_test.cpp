@@ -1,62 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 // `cohort padata`, and control directories of real `cohort pipe` processes, as users meet them.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
-
 #include <sched.h>
-#include <sys/wait.h>
 
-#include <cstdlib>
-#include <fstream>
-#include <sstream>
 #include <string>
 
-#include <cohort/sys/testing/scratch_dir.hpp>
+#include "testing/command_line.hpp"
 
+namespace cohort::cli {
 namespace {
 
-using testing::HasSubstr;
-
-struct ran {
-    int code = -1;
-    std::string out, err;
-};
-
-std::string slurp(const std::string& path) {
-    std::ifstream f(path, std::ios::binary);
-    std::ostringstream s;
-    s << f.rdbuf();
-    return s.str();
-}
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::ran;
 
 bool two_cpus() {
     cpu_set_t set;
     return ::sched_getaffinity(0, sizeof set, &set) == 0 && CPU_ISSET(0, &set) && CPU_ISSET(1, &set);
 }
 
-/// Scripts find `until_so CONDITION`, which looks for ten seconds, and a pipe that runs while its input is held open: p, with the directory ctl and an output `out`. Its blocks
-/// note the CPUs of their processes in `cpus`.
-class padata_cli : public ::testing::Test {
+/// Scripts find a pipe that runs while its input is held open: p, with the directory ctl and an output `out`. Its blocks note the CPUs of their processes in `cpus`.
+class padata_cli : public testing::command_line {
 protected:
-    ran bash(const std::string& script) {
-        std::ofstream(dir_ / "script") << "cd '" << dir_.path() << "'\nexport LC_ALL=C COHORT_RUN_DIR='" << dir_ / "run" << "'\ncohort='" << COHORT_PROGRAM << "'\n" << R"sh(
-            until_so() { for i in $(seq 1000); do eval "$1" && return 0; sleep 0.01; done; echo "never: $1" >&2; return 1; }
+    std::string before_scripts() const override {
+        return R"sh(
             start_pipe() { mkfifo in; exec 9<>in; $cohort pipe "$@" --records --block 1K -- sh -c 'sed -n "s/Cpus_allowed_list:.//p" /proc/self/status >>cpus; cat' <in >out 9>&- & p=$!; }
             feed() { seq $1 $2 | tee -a all >&9; }
             # Its end: nobody has the other side open any more.
-            finish_pipe() { exec 9>&-; wait $p; }
-            )sh" << script;
-        const std::string command = "timeout -k 2 60 bash '" + dir_ / "script" + "' >'" + dir_ / "out.txt" + "' 2>'" + dir_ / "err.txt" + "'";
-        const int status = std::system(command.c_str());
-        return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(dir_ / "out.txt"), slurp(dir_ / "err.txt")};
+            finish_pipe() { exec 9>&-; wait $p; })sh";
     }
-    void expect(int code, const std::string& script, const std::string& in_err = "") {
-        const ran r = bash(script);
-        EXPECT_EQ(r.code, code) << script << "\nstdout: " << r.out.substr(0, 2000) << "\nstderr: " << r.err.substr(0, 2000);
-        EXPECT_THAT(r.err, HasSubstr(in_err));
-    }
-    cohort::sys::testing::scratch_dir dir_;
+    nlohmann::json json_of(const char* name) const { return nlohmann::json::parse(text(name), nullptr, false); }
 };
 
 TEST_F(padata_cli, a_mask_that_is_written_while_a_pipe_runs_moves_the_work_and_not_the_output) {
@@ -100,23 +72,22 @@ TEST_F(padata_cli, instances_are_listed_shown_and_told_their_masks) {
         c=0; $cohort padata show $p 2>>refused || c=$?; [ $c = 5 ]
         $cohort padata ls --json >after
         [ -z "$(ls $COHORT_RUN_DIR/padata)" ])sh");
-    ASSERT_EQ(r.code, 0) << r.out << r.err << slurp(dir_ / "refused");
-    const auto at = [&](const char* name) { return nlohmann::json::parse(slurp(dir_ / name), nullptr, false); };
-    EXPECT_EQ(at("one")["schema_version"], 1);
-    EXPECT_EQ(at("one")["name"], "pipe");
-    EXPECT_EQ(at("one")["state"], "running");
-    EXPECT_EQ(at("one")["shells"], 1);
-    EXPECT_EQ(at("all.json")["schema_version"], 1);
-    EXPECT_GE(at("all.json")["instances"].size(), 1u);
-    EXPECT_THAT(slurp(dir_ / "line"), HasSubstr("running"));
+    ASSERT_EQ(r.code, 0) << r.out << r.err << text("refused");
+    EXPECT_EQ(json_of("one")["schema_version"], 1);
+    EXPECT_EQ(json_of("one")["name"], "pipe");
+    EXPECT_EQ(json_of("one")["state"], "running");
+    EXPECT_EQ(json_of("one")["shells"], 1);
+    EXPECT_EQ(json_of("all.json")["schema_version"], 1);
+    EXPECT_GE(json_of("all.json")["instances"].size(), 1u);
+    EXPECT_THAT(text("line"), HasSubstr("running"));
     EXPECT_THAT(r.out, HasSubstr("parallel 0, serial 1"));
-    EXPECT_EQ(at("two")["serial"]["user"]["list"], "0-1");
-    EXPECT_EQ(at("two")["parallel"]["user"]["mask"], "1");
-    EXPECT_THAT(slurp(dir_ / "three"), HasSubstr("parallel 0, serial 0-1"));
-    EXPECT_EQ(at("four")["parallel"]["user"]["list"], "0") << "a refused change leaves both masks";
-    EXPECT_THAT(slurp(dir_ / "refused"), HasSubstr("ERANGE"));
-    EXPECT_THAT(slurp(dir_ / "refused"), HasSubstr("no process has one"));
-    EXPECT_THAT(slurp(dir_ / "after"), testing::Not(HasSubstr("\"name\": \"pipe\", \"pid\": 0")));
+    EXPECT_EQ(json_of("two")["serial"]["user"]["list"], "0-1");
+    EXPECT_EQ(json_of("two")["parallel"]["user"]["mask"], "1");
+    EXPECT_THAT(text("three"), HasSubstr("parallel 0, serial 0-1"));
+    EXPECT_EQ(json_of("four")["parallel"]["user"]["list"], "0") << "a refused change leaves both masks";
+    EXPECT_THAT(text("refused"), HasSubstr("ERANGE"));
+    EXPECT_THAT(text("refused"), HasSubstr("no process has one"));
+    EXPECT_THAT(text("after"), Not(HasSubstr("\"name\": \"pipe\", \"pid\": 0")));
 }
 
 TEST_F(padata_cli, names_that_are_not_one_instance_are_said_so) {
@@ -136,7 +107,7 @@ TEST_F(padata_cli, a_control_directory_that_cannot_be_had_is_an_error_where_it_w
     // In the default place it is not asked for; -v says why there is none.
     expect(0, "export COHORT_RUN_DIR=/dev/null; seq 9 | $cohort pipe -v -- cat | cmp - <(seq 9)", "masks cannot be changed from outside");
     EXPECT_EQ(bash("export COHORT_RUN_DIR=/dev/null; seq 9 | $cohort pipe -q -- cat").err, "");
-    expect(0, "seq 9 | $cohort pipe -v -- cat >/dev/null", "control directory " + dir_ / "run/padata/");
+    expect(0, "seq 9 | $cohort pipe -v -- cat >/dev/null", "control directory " + run_dir() + "/padata/");
     expect(0, "seq 9 | $cohort pipe --no-control -v -- cat >/dev/null && [ ! -e \"$COHORT_RUN_DIR/padata\" -o -z \"$(ls $COHORT_RUN_DIR/padata)\" ]");
 }
 
@@ -163,7 +134,7 @@ TEST_F(padata_cli, demo_tells_the_steps_of_a_job_in_their_order) {
     EXPECT_THAT(r.out, HasSubstr("home: everything before job "));  // by a worker, perhaps when the next part has begun
     const ran quiet = bash("$cohort padata demo");
     EXPECT_EQ(quiet.code, 0);
-    EXPECT_THAT(quiet.out, testing::Not(HasSubstr("padata:")));
+    EXPECT_THAT(quiet.out, Not(HasSubstr("padata:")));
     EXPECT_THAT(quiet.out, HasSubstr("job 0: serial() on cpu"));
 }
 
@@ -179,12 +150,12 @@ TEST_F(padata_cli, masks_of_a_running_job_of_a_cohort_are_set_and_its_window_is_
         exec 9>&-; wait $p
         cmp packed <(seq 1 1000))sh");
     ASSERT_EQ(r.code, 0) << r.out << r.err;
-    const auto at = [&](const char* name) { return nlohmann::json::parse(slurp(dir_ / name), nullptr, false); };
-    EXPECT_EQ(at("masks.json")["parallel"]["usable"]["list"], "1");
-    const auto report = at("report.json");
+    EXPECT_EQ(json_of("masks.json")["parallel"]["usable"]["list"], "1");
+    const auto report = json_of("report.json");
     EXPECT_GT(report["jobs"][0]["window"]["blocks"], 0) << report;
     EXPECT_GT(report["jobs"][0]["window"]["bytes"], 0);
     EXPECT_TRUE(report["jobs"][0]["stuck"].is_null());
 }
 
 }  // namespace
+}  // namespace cohort::cli

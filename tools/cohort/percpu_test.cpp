@@ -1,55 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // `cohort percpu` as users run it.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
-
-#include <sys/wait.h>
-
-#include <cstdlib>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include <cohort/sys/testing/scratch_dir.hpp>
 #include <cohort/sys/usdt.hpp>
 
+#include "testing/command_line.hpp"
+
+namespace cohort::cli {
 namespace {
 
-using testing::ContainsRegex;
-using testing::HasSubstr;
-using testing::Not;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::ran;
 
-struct ran {
-    int code = -1;
-    std::string out, err;
-};
-
-std::string slurp(const std::string& path) {
-    std::ifstream f(path, std::ios::binary);
-    std::ostringstream s;
-    s << f.rdbuf();
-    return s.str();
-}
-
-class percpu_cli : public ::testing::Test {
-protected:
-    ran bash(const std::string& script) {
-        std::ofstream(dir_ / "script") << "cd '" << dir_.path() << "'\nexport LC_ALL=C\ncohort='" << COHORT_PROGRAM << "'\n" << script;
-        const std::string command = "timeout -k 2 60 bash '" + dir_ / "script" + "' >'" + dir_ / "out" + "' 2>'" + dir_ / "err" + "'";
-        const int status = std::system(command.c_str());
-        return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(dir_ / "out"), slurp(dir_ / "err")};
-    }
-    nlohmann::json json(const std::string& script) {
-        const ran r = bash(script);
-        EXPECT_EQ(r.code, 0) << r.err;
-        auto j = nlohmann::json::parse(r.out, nullptr, false);
-        EXPECT_EQ(j["schema_version"], 1) << r.out.substr(0, 500);
-        return j;
-    }
-    cohort::sys::testing::scratch_dir dir_;
-};
+class percpu_cli : public testing::command_line {};
 
 TEST_F(percpu_cli, bench_measures_each_figure_beside_its_peers) {
     const auto j = json("$cohort percpu bench --json --rounds 1");
@@ -59,7 +25,7 @@ TEST_F(percpu_cli, bench_measures_each_figure_beside_its_peers) {
         EXPECT_GT(f["ours"], 0) << f["name"];
         for (const auto& p : f["peers"]) EXPECT_TRUE(p["peer"] > 0 && p["ratio"] > 0) << f["name"] << p["name"];
     }
-    EXPECT_THAT(names, testing::IsSupersetOf({"add/1t", "counter_add/1t", "alloc_free/64B/1t", "rwsem_read/1t", "rwsem_write", "sum"}));
+    EXPECT_THAT(names, ::testing::IsSupersetOf({"add/1t", "counter_add/1t", "alloc_free/64B/1t", "rwsem_read/1t", "rwsem_write", "sum"}));
     EXPECT_GT(j["memory"]["resident_bytes"], 0);
     EXPECT_GE(j["present_cpus"], 1);
 }
@@ -110,9 +76,8 @@ TEST_F(percpu_cli, stat_shows_another_process_that_was_started_so) {
     const auto j = json(R"(
         COHORT_PERCPU_STAT=1 $cohort percpu bench --rounds 200 >/dev/null & p=$!
         trap "kill $p" EXIT
-        for i in $(seq 200); do $cohort percpu stat $p --json >j 2>e && grep -q '"nr_cur_alloc": [1-9]' j && break; sleep 0.05; done
-        cat e >&2
-        test -s j && cat j
+        until_so '$cohort percpu stat $p --json >j 2>e && grep -q "\"nr_cur_alloc\": [1-9]" j' || { cat e >&2; exit 1; }
+        cat j
         $cohort percpu stat $p >text && grep -q 'Percpu Memory Statistics, allocator "percpu"' text)");
     ASSERT_FALSE(j["allocators"].empty());
     EXPECT_EQ(j["allocators"][0]["name"], "percpu");
@@ -138,7 +103,7 @@ TEST_F(percpu_cli, stat_of_another_users_process_is_4) {
     const ran r = bash(R"(
         COHORT_PERCPU_STAT=1 $cohort percpu bench --rounds 200 >/dev/null & p=$!
         trap "kill $p" EXIT
-        for i in $(seq 200); do $cohort percpu stat $p >/dev/null 2>&1 && break; sleep 0.05; done
+        until_so '$cohort percpu stat $p >/dev/null 2>&1' || exit
         setpriv --reuid 65534 --regid 65534 --clear-groups $cohort percpu stat $p)");
     EXPECT_EQ(r.code, 4);
     EXPECT_THAT(r.err, HasSubstr("another user's"));
@@ -158,3 +123,4 @@ TEST_F(percpu_cli, static_probes_are_in_the_program) {
 }
 
 }  // namespace
+}  // namespace cohort::cli

@@ -1,62 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // `cohort pipe` as users run it: beside the formats' own tools, with bad input, bad outputs and signals. Each case is a bash script with
 // $cohort and a directory of its own; foreign tools that are missing are said, not passed over in silence.
-#include <gtest/gtest.h>
-
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-#include <fstream>
-#include <sstream>
+#include <string>
 #include <vector>
 
-#include <cohort/sys/testing/scratch_dir.hpp>
+#include "testing/command_line.hpp"
 
+namespace cohort::cli {
 namespace {
 
-struct ran {
-    int code = -1;
-    std::string out, err;
-};
+using testing::ran;
 
-std::string slurp(const std::string& path) {
-    std::ifstream f(path, std::ios::binary);
-    std::ostringstream s;
-    s << f.rdbuf();
-    return s.str();
-}
-
-class pipe_cli : public ::testing::Test {
-protected:
-    /// The script's exit code; 124 when it hangs.
-    ran bash(const std::string& script) {
-        {
-            std::ofstream f(dir_ / "script");
-            f << "cd '" << (dir_ / "work") << "'\nexport LC_ALL=C\ncohort='" << COHORT_PROGRAM << "'\n" << script;
-        }
-        const std::string command = "mkdir -p '" + dir_ / "work" + "'; timeout -k 2 60 bash '" + dir_ / "script" + "' >'" + dir_ / "out" + "' 2>'" + dir_ / "err" + "'";
-        const int status = std::system(command.c_str());
-        return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(dir_ / "out"), slurp(dir_ / "err")};
-    }
-    void expect(int code, const std::string& script, const std::string& in_err = "") {
-        const ran r = bash(script);
-        EXPECT_EQ(r.code, code) << script << "\nstdout: " << r.out.substr(0, 2000) << "\nstderr: " << r.err.substr(0, 2000);
-        EXPECT_NE(r.err.find(in_err), std::string::npos) << script << "\nstderr lacks \"" << in_err << "\": " << r.err.substr(0, 2000);
-    }
-
-    cohort::sys::testing::scratch_dir dir_;
-};
+class pipe_cli : public testing::command_line {};
 
 /// The same claims for each format.
 class pipe_codec : public pipe_cli, public ::testing::WithParamInterface<const char*> {
 protected:
-    ran bash(const std::string& script) { return pipe_cli::bash("c=" + std::string(GetParam()) + "\n" + script); }
-    void expect(int code, const std::string& script, const std::string& in_err = "") { pipe_cli::expect(code, "c=" + std::string(GetParam()) + "\n" + script, in_err); }
+    std::string before_scripts() const override { return std::string("c=") + GetParam(); }
     void SetUp() override {
         if (bash("command -v $c").code != 0) FAIL() << GetParam() << " is not installed; scripts/packages.txt names it";
     }
@@ -345,12 +311,11 @@ long peak_with_slow_reader(const std::string& directory, std::vector<std::string
 TEST_F(pipe_cli, memory_stays_bounded_while_the_reader_sleeps) {
     constexpr std::uint64_t size = 600'000'000;
     expect(0, "set -e -o pipefail; truncate -s 600000000 zeros; for c in zstd gzip lz4; do $cohort pipe --codec $c -q -o ours.$c zeros; done; zstd -q -1 -o foreign.zst zeros");
-    const std::string work = dir_ / "work";
     const std::vector<std::vector<std::string>> runs = {{"--codec", "zstd", "-d", "ours.zstd"}, {"--codec", "zstd", "-d", "foreign.zst"}, {"--codec", "gzip", "-d", "ours.gzip"},
                                                         {"--codec", "lz4", "-d", "ours.lz4"}, {"zeros", "--", "cat"}, {"zeros", "--block", "8M", "--", "cat"}};
     for (const auto& args : runs) {
         std::uint64_t bytes = 0;
-        const long peak = peak_with_slow_reader(work, args, bytes);
+        const long peak = peak_with_slow_reader(dir_.path(), args, bytes);
         EXPECT_EQ(bytes, size) << ::testing::PrintToString(args);
         EXPECT_GT(peak, 1'000'000) << ::testing::PrintToString(args);
         EXPECT_LT(peak, 200'000'000) << ::testing::PrintToString(args);
@@ -358,3 +323,4 @@ TEST_F(pipe_cli, memory_stays_bounded_while_the_reader_sleeps) {
 }
 
 }  // namespace
+}  // namespace cohort::cli
