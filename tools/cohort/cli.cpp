@@ -7,6 +7,7 @@
 #include <iostream>
 #include <map>
 
+#include <cohort/base/check.hpp>
 #include <cohort/group/quantity.hpp>
 #include <cohort/group/spell.hpp>
 
@@ -43,7 +44,7 @@ public:
         if (!app->get_parent()) return "Usage: cohort COMMAND [OPTIONS] [ARGS]      (cohort COMMAND --help explains one)\n";
         std::string line = app->get_name();
         for (const CLI::App* a = app->get_parent(); a; a = a->get_parent()) line = a->get_name() + " " + line;
-        line = "Usage: " + line + " [OPTIONS]";
+        line = "Usage: " + line + (app->get_subcommands({}).empty() ? " [OPTIONS]" : " COMMAND [OPTIONS] [ARGS]");
         for (const CLI::Option* o : app->get_options([](const CLI::Option* x) { return x->get_positional(); })) {
             line += o->get_required() ? " " + o->get_name(true) : " [" + o->get_name(true) + "]";
         }
@@ -223,15 +224,19 @@ registry::registry() : state_(std::make_unique<state>()) {
 }
 registry::~registry() = default;
 
+void registry::noun(const std::string& name, const std::string& summary) {
+    state_->nouns[name] = state_->app.add_subcommand(name, summary)->require_subcommand(1)->group("Systems, each with commands of its own");
+}
+
 command& registry::add(const std::string& name, const std::string& summary) {
     CLI::App* parent = &state_->app;
     std::string verb = name;
     if (const auto space = name.find(' '); space != std::string::npos) {
         const std::string noun = name.substr(0, space);
         verb = name.substr(space + 1);
-        CLI::App*& app = state_->nouns[noun];
-        if (!app) app = parent->add_subcommand(noun, "Commands of " + noun)->require_subcommand(1);
-        parent = app;
+        const auto found = state_->nouns.find(noun);
+        COHORT_CHECK(found != state_->nouns.end(), "a command of a noun that noun() has not named");
+        parent = found->second;
     }
     auto s = std::make_unique<command::state>();
     s->app = parent->add_subcommand(verb, summary)->group("Commands");

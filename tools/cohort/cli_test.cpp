@@ -34,12 +34,18 @@ TEST_F(cli, without_a_command_it_helps_and_says_usage) {
 
 TEST_F(cli, help_and_version_are_data) {
     EXPECT_THAT(run("--version").out, StartsWith("cohort "));
-    for (const char* verb : {"", "up", "plan", "pipe", "doctor", "topology", "percpu", "percpu bench", "percpu demo", "percpu stat"}) {
+    for (const char* verb : {"", "up", "plan", "pipe", "doctor", "topology", "cpuset", "cpuset simulate", "padata", "padata ls", "padata show", "padata mask", "padata demo", "percpu",
+                             "percpu bench", "percpu demo", "percpu stat"}) {
         const ran r = run(std::string(verb) + " --help");
         EXPECT_EQ(r.code, 0) << verb;
-        EXPECT_THAT(r.out, HasSubstr("Usage: cohort")) << verb;
+        EXPECT_THAT(r.out, HasSubstr("Usage: cohort" + std::string(*verb ? " " : "") + verb)) << verb;
         EXPECT_EQ(r.err, "") << verb;
     }
+}
+
+TEST_F(cli, help_shows_each_system_in_a_line_and_below_it_its_commands) {
+    EXPECT_THAT(run("--help").out, HasSubstr("  percpu                          Memory per CPU"));
+    EXPECT_THAT(run("percpu --help").out, HasSubstr("Usage: cohort percpu COMMAND"));
 }
 
 TEST_F(cli, unknown_words_end_with_2_and_the_nearest_right_one) {

@@ -79,6 +79,8 @@ public:
     registry();
     ~registry();
 
+    /// A noun that commands stand under; before them.
+    void noun(const std::string& name, const std::string& summary);
     /// `name` is an everyday verb ("plan") or a noun and a verb ("cookie show").
     command& add(const std::string& name, const std::string& summary);
 

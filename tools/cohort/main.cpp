@@ -9,9 +9,12 @@ int main(int argc, char** argv) {
     add_pipe(all);
     add_doctor(all);
     add_topology(all);
+    all.noun("cpuset", "CPUs and memory nodes of control groups: what a write will do, and why");
     add_cpuset_simulate(all);
+    all.noun("padata", "Parallel jobs in order: running instances and their CPU masks");
     add_padata(all);
     add_padata_demo(all);
+    all.noun("percpu", "Memory per CPU: figures of this machine, statistics of a program");
     add_percpu_bench(all);
     add_percpu_stat(all);
     add_percpu_demo(all);
