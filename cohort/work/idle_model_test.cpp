@@ -2,10 +2,10 @@
 /// Who wakes whom (README.md), over all interleavings of small scenarios. Rule: when everything rests nothing is ready; and whatever waits inside a job for
 /// other work gets it while a worker sleeps.
 ///
-/// This is a model: functions have the names of those in worker_set.cpp and idle.cpp and do the same steps in the same order; change both together. Left out:
-/// mail, standing back (such a worker looks by itself), and the token (sleep() waits for `parked` to fall). The search is one look; a longer one is one that
-/// was preempted. `fault` leaves a step out or moves it: each must be found, else the model would prove nothing; all are with one preemption.
-/// COHORT_MODEL_PREEMPTIONS=2 walks half a million interleavings more (a quarter of a minute).
+/// This is a model: functions have the names of those in worker_set.cpp, mail.cpp and idle.cpp and do the same steps in the same order; change both
+/// together. Left out: mail, standing back (such a worker looks by itself), and the token (sleep() waits for `parked` to fall). The search is one look; a
+/// longer one is one that was preempted. `fault` leaves a step out or moves it: each must be found, else the model would prove nothing; all are with one
+/// preemption. COHORT_MODEL_PREEMPTIONS=2 walks half a million interleavings more (a quarter of a minute).
 #include <gtest/gtest.h>
 
 #include <algorithm>

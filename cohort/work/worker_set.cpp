@@ -2,14 +2,12 @@
 #include <cohort/work/worker_set.hpp>
 
 #include <algorithm>
-#include <limits>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include <cohort/base/check.hpp>
 #include <cohort/sys/biased_lock.hpp>
-#include <cohort/sys/futex.hpp>
 #include <cohort/sys/os.hpp>
 #include <cohort/sys/ticks.hpp>
 #include <cohort/work/detail/worker.hpp>
@@ -21,7 +19,7 @@ thread_local const worker_set* set_of_this_thread = nullptr;
 thread_local worker* worker_of_this_thread = nullptr;
 }
 
-bool worker_set::on_worker() const { return set_of_this_thread == this; }
+worker* worker_set::own_worker() const { return set_of_this_thread == this ? worker_of_this_thread : nullptr; }
 
 // ---- creating, resizing, ending
 
@@ -138,7 +136,7 @@ result<void> worker_set::set_cpus(const cpumask& general, const cpumask& bound, 
             bool now = chosen.test(w->cpu);
             if (w->general.exchange(now, std::memory_order_seq_cst) == now) continue;
             if (worker* woken = unpark_locked(*w)) changed.push_back(woken);  // it parks again in its new role
-            if (!now && w.get() != worker_of_this_thread) choosing.push_back(w.get());
+            if (!now && w.get() != own_worker()) choosing.push_back(w.get());
         }
         general_count_.store(options_.own_threads ? chosen.weight() : 0, std::memory_order_relaxed);
     }
@@ -311,84 +309,6 @@ bool worker_set::others_listed(const runnable* current) const {
 }
 
 // ---- running
-
-void worker_set::post(mail& m, int cpu) {
-    worker* woken = nullptr;
-    {
-        sys::spin_guard hold(lock_);
-        worker* w = find(cpu);
-        if (!w && !workers_.empty()) w = workers_.front().get();
-        if (!w) {
-            m.next_mail_ = nullptr;
-            mail** end = &strays_;
-            while (*end) end = &(*end)->next_mail_;
-            *end = &m;
-            stray_mail_.store(true, std::memory_order_release);
-            return;
-        }
-        sys::spin_guard box(w->mail_lock);
-        m.next_mail_ = nullptr;
-        (w->mail_head ? w->mail_tail->next_mail_ : w->mail_head) = &m;
-        w->mail_tail = &m;
-        w->has_mail.store(true, std::memory_order_seq_cst);
-        if (w->waits_on) {
-            w->waits_on->fetch_add(1, std::memory_order_seq_cst);
-            sys::futex_wake(*w->waits_on, std::numeric_limits<int>::max());
-        }
-        woken = unpark_locked(*w);
-    }
-    ring(woken);
-}
-
-/// One at a time: a mail that waits inside its deliver() must find the others in the mailbox (deliver_own_mail).
-bool worker_set::deliver_mail(context& ctx, worker& w) {
-    mail* m = nullptr;
-    {
-        sys::spin_guard box(w.mail_lock);
-        m = w.mail_head;
-        if (!m) return false;
-        w.mail_head = m->next_mail_;
-        if (!w.mail_head) w.has_mail.store(false, std::memory_order_relaxed);
-    }
-    if (std::exchange(w.searching, false)) {
-        state_.fetch_sub(one_searching, std::memory_order_seq_cst);
-        if (listed_count_.load(std::memory_order_seq_cst) > 0) wake_if_idle();
-    }
-    m->deliver(ctx);
-    return true;
-}
-
-bool worker_set::deliver_own_mail() {
-    if (!on_worker() || !worker_of_this_thread->has_mail.load(std::memory_order_relaxed)) return false;
-    context ctx{this, worker_of_this_thread, worker_of_this_thread->cpu};
-    return deliver_mail(ctx, *worker_of_this_thread);
-}
-
-void worker_set::wait_on(std::atomic<std::uint32_t>& word, std::uint32_t seen) {
-    if (!on_worker()) return sys::futex_wait(word, seen);
-    worker& w = *worker_of_this_thread;
-    {
-        sys::spin_guard box(w.mail_lock);
-        if (w.mail_head) return;
-        w.waits_on = &word;
-    }
-    sys::futex_wait(word, seen);
-    sys::spin_guard box(w.mail_lock);
-    w.waits_on = nullptr;
-}
-
-bool worker_set::deliver_stray(context& ctx) {
-    if (!stray_mail_.load(std::memory_order_acquire)) return false;
-    mail* m = nullptr;
-    {
-        sys::spin_guard hold(lock_);
-        m = strays_;
-        if (m) strays_ = m->next_mail_;
-        stray_mail_.store(strays_ != nullptr, std::memory_order_relaxed);
-    }
-    if (m) m->deliver(ctx);
-    return m != nullptr;
-}
 
 /// One batch out of `current` or the list. False: nothing ready, and nothing else is listed.
 bool worker_set::step(context& ctx, runnable*& current) {

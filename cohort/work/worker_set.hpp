@@ -77,7 +77,7 @@ public:
     cpumask general_cpus() const;
     const std::string& name() const { return options_.name; }
     /// Is the calling thread one of this set's workers?
-    bool on_worker() const;
+    bool on_worker() const { return own_worker() != nullptr; }
     /// For a job that has to wait inside a worker: runs the mail of that worker, if any. What it waits for may be in there.
     bool deliver_own_mail();
     /// futex_wait, which on a worker also returns when mail comes (`word` is then increased). Callers look at both again.
@@ -99,6 +99,7 @@ private:
     static constexpr std::uint64_t one_searching = 1, one_parked = std::uint64_t{1} << 32;
     static idle_state unpack(std::uint64_t s) { return {static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(s >> 32)}; }
 
+    worker* own_worker() const;  // the calling thread's, if it is one of this set's
     void wake_if_idle(int lent_cpu = -1) {
         // seq_cst: after the caller's store. Pairs with [rmw: park] and [rmw: found].
         idle_state s = unpack(state_.load(std::memory_order_seq_cst));
