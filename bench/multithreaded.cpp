@@ -39,10 +39,7 @@ void own_job(padata::instance& inst, std::size_t chunks, std::vector<std::atomic
                        .align = chunk,
                        .min_chunk = chunk,
                        .max_chunk = chunk};
-    if (auto r = padata::do_multithreaded(inst, job); !r) {
-        std::fprintf(stderr, "bench: %s\n", r.error().line().c_str());
-        std::exit(5);
-    }
+    must(padata::do_multithreaded(inst, job));
 }
 
 void openmp_job(std::size_t chunks, std::vector<std::atomic<int>>* seen) {
@@ -66,12 +63,7 @@ void run_size(const settings& s, const std::string& name, std::size_t chunks, st
     pin_to(s.cpus);  // the threads below inherit it
     cpumask mask;
     for (const int c : s.cpus) mask.set(c);
-    auto made = padata::instance::create({.name = "bench", .parallel = mask});
-    if (!made) {
-        std::fprintf(stderr, "bench: %s\n", made.error().line().c_str());
-        std::exit(5);
-    }
-    const std::shared_ptr<padata::instance> inst = std::move(*made);
+    const std::shared_ptr<padata::instance> inst = must(padata::instance::create({.name = "bench", .parallel = mask}));
     openmp_variants(s, {});  // makes and pins OpenMP's team
     verify("cohort", chunks, [&](auto* seen) { own_job(*inst, chunks, seen); });
     verify("OpenMP", chunks, [&](auto* seen) { openmp_job(chunks, seen); });

@@ -14,18 +14,6 @@
 namespace cohort::bench {
 namespace {
 
-template <class T>
-T must(result<T> r) {
-    if (r) return std::move(*r);
-    std::fprintf(stderr, "bench: %s\n", r.error().line().c_str());
-    std::exit(5);
-}
-void must(result<void> r) {
-    if (r) return;
-    std::fprintf(stderr, "bench: %s\n", r.error().line().c_str());
-    std::exit(5);
-}
-
 /// An intrusive job, used again and again: nothing is allocated while the stream runs. What travels in it is what travels in the peers' items: eight
 /// bytes; the load and the sink are the run's.
 struct alignas(64) item final : padata::job {

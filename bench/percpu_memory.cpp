@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -19,15 +18,6 @@
 
 namespace cohort::bench {
 namespace {
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-template <class T>
-T must(result<T> r) {
-    if (r) return std::move(*r);
-    std::fprintf(stderr, "bench: %s\n", r.error().line().c_str());
-    std::exit(5);
-}
 
 std::unique_ptr<percpu::allocator> make_allocator() { return must(percpu::allocator::create({.name = "bench"})); }
 
@@ -134,11 +124,11 @@ struct million {
 million objects(std::uint32_t n, std::size_t size, std::size_t align, order how) {
     auto a = make_allocator();
     std::vector<std::uintptr_t> made(n);
-    const double began = now();
+    const double began = seconds_now();
     for (auto& value : made) value = must(a->alloc(size, align));
-    const double between = now();
+    const double between = seconds_now();
     const auto stats = a->stats();
-    const double again = now();
+    const double again = seconds_now();
     switch (how) {
         case order::forward:
             for (std::uint32_t i = 0; i < n; ++i) a->free(made[i]);
@@ -151,7 +141,7 @@ million objects(std::uint32_t n, std::size_t size, std::size_t align, order how)
             for (std::uint32_t i = n; i-- > 0;) a->free(made[i]);
             break;
     }
-    const double ended = now();
+    const double ended = seconds_now();
     return {(between - began) / n * 1e9, (ended - again) / n * 1e9, static_cast<double>(stats.live_bytes) / static_cast<double>(stats.populated_bytes)};
 }
 
@@ -201,13 +191,13 @@ cpus_figures cost_here(double scale) {
     }
     cpus_figures f;
     f.resident_bytes = static_cast<double>(a.stats().resident_bytes);
-    const double began = now();
+    const double began = seconds_now();
     for (std::uint32_t i = 0; i < pairs; ++i) {
         const std::uintptr_t value = must(a.alloc(64));
         this_cpu::inc(percpu::handle<std::uint64_t>(value));
         a.free(value);
     }
-    f.alloc_free_ns = (now() - began) / pairs * 1e9;
+    f.alloc_free_ns = (seconds_now() - began) / pairs * 1e9;
     for (const std::uintptr_t value : made) a.free(value);
     return f;
 }

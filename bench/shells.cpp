@@ -24,18 +24,6 @@
 namespace cohort::bench {
 namespace {
 
-template <class T>
-T must(result<T> r) {
-    if (r) return std::move(*r);
-    std::fprintf(stderr, "bench: %s\n", r.error().line().c_str());
-    std::exit(5);
-}
-void must(result<void> r) {
-    if (r) return;
-    std::fprintf(stderr, "bench: %s\n", r.error().line().c_str());
-    std::exit(5);
-}
-
 std::size_t heap_bytes() {
     const auto info = mallinfo2();
     return info.uordblks + info.hblkhd;

@@ -50,6 +50,11 @@ void sink::fail(std::uint32_t seq) const {
     std::exit(1);
 }
 
+void give_up(const error& e) {
+    std::fprintf(stderr, "bench: %s\n", e.line().c_str());
+    std::exit(5);
+}
+
 double seconds_now() { return now(); }
 double cpu_seconds_now() { return cpu_now(); }
 

@@ -9,7 +9,11 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
+
+#include <cohort/base/error.hpp>
 
 namespace cohort::bench {
 
@@ -46,6 +50,14 @@ private:
     std::uint32_t next_ = 0;
     std::uint64_t sum_ = 0;
 };
+
+/// The value; an error ends the program.
+[[noreturn]] void give_up(const error& e);
+template <class T>
+T must(result<T> r) {
+    if (!r) give_up(r.error());
+    if constexpr (!std::is_void_v<T>) return std::move(*r);
+}
 
 /// One way to run n units. `side`: "ours", "peer" (its best variant is what we are compared with), "shown".
 struct variant {
