@@ -48,11 +48,7 @@ public:
         run.buffers().give(std::move(in_));
         return {};
     }
-    result<void> emit() override {
-        auto r = run.write(out_.view());
-        run.buffers().give(std::move(out_));
-        return r;
-    }
+    result<void> emit() override { return run.write_and_give(std::move(out_)); }
 
 private:
     std::string place() const {

@@ -31,11 +31,7 @@ public:
         out_.resize(*n);
         return {};
     }
-    result<void> emit() override {
-        auto r = run.write(out_.view());
-        run.buffers().give(std::move(out_));
-        return r;
-    }
+    result<void> emit() override { return run.write_and_give(std::move(out_)); }
 
 private:
     free_list<compressor>& idle_;

@@ -31,7 +31,8 @@ bool shell_core::run(work::context& ctx) {
 /// Runs claimed jobs one after another and finishes them in as few parts as possible: one word for many jobs. A job that is not done when its
 /// parallel() returns is finished by somebody else, so the part before it ends there.
 void shell_core::run_batch(work::context& ctx, run_of_jobs r) {
-    std::uint64_t begin = sys::ticks(), part_begin = begin;
+    const std::uint64_t began = sys::ticks();
+    std::uint64_t part_began = began;
     auto part_limit = static_cast<std::uint64_t>(2 * batch_ns / sys::ns_per_tick());
     const std::uint64_t end = r.end();
     const std::uint32_t count = r.count;
@@ -50,19 +51,19 @@ void shell_core::run_batch(work::context& ctx, run_of_jobs r) {
         bool last = seq + 1 == end;
         if (done && !last && part.count % 8 != 0) continue;  // a reading of the clock is not free (25 ns)
         std::uint64_t now = sys::ticks();
-        if (done && !last && now - part_begin < part_limit) continue;
-        ran += now - part_begin;
+        if (done && !last && now - part_began < part_limit) continue;
+        ran += now - part_began;
         if (last) learn(static_cast<double>(ran) * sys::ns_per_tick() / count, count);
         run_of_jobs finished = std::exchange(part, {seq + 1, 0});
         // After the last part the shell may be gone: nothing below touches it then.
         // Of the context: it is the caller's. What a worker drains counts for the stream it drains.
-        ctx.spent = now - begin;
+        ctx.spent = now - began;
         if (finished.count) trace::finish(finished.first, finished.count);
         if (finished.count && ring_.finish(finished)) {
             drain_from(ctx, finished);
-            ctx.spent = sys::ticks() - begin;
+            ctx.spent = sys::ticks() - began;
         }
-        if (!last) part_begin = sys::ticks();
+        if (!last) part_began = sys::ticks();
     }
 }
 
@@ -172,7 +173,7 @@ bool shell_core::serial_here(const job& j, const work::context& ctx) const {
 /// The turn goes by mail to a worker of the serial mask, or to the executor.
 void shell_core::hand_over(run_of_jobs rest, int cpu) {
     turn_ = rest;
-    handovers_.store(handovers_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    bump(handovers_);
     if (options_.serial) return post_turn();
     if (cpu == any_cpu) {
         cpumask mask = inst_.usable(mask_kind::serial).load();

@@ -14,11 +14,6 @@
 
 namespace cohort::padata::detail {
 
-namespace {
-/// A counter that one thread at a time writes: no locked instruction.
-void bump(std::atomic<std::uint64_t>& counter) { counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
-}  // namespace
-
 shell_core::shell_core(instance::impl& inst, const shell_options& options)
     : inst_(inst), options_(options), by_polling_(by_polling()), ring_(options.window) {
     set_weight(options.weight);
@@ -148,9 +143,9 @@ bool shell_core::try_inline(job& j) {
         inline_last_.store(seq << cpu_bits | static_cast<std::uint64_t>(cpu), std::memory_order_relaxed);
         // Every 16th job is timed: a reading costs about as much as the rest of this path.
         bool timed = (++inline_sampler_ & 15) == 0;
-        std::uint64_t begin = timed ? sys::ticks() : 0;
+        const std::uint64_t began = timed ? sys::ticks() : 0;
         run_parallel<false>(j, f, cpu);
-        if (timed) learn(static_cast<double>(sys::ticks() - begin) * sys::ns_per_tick(), 4);
+        if (timed) learn(static_cast<double>(sys::ticks() - began) * sys::ns_per_tick(), 4);
         if (f.done) {
             std::uint32_t size = j.bytes;
             run_serial<false>(j);

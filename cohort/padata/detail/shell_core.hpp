@@ -28,6 +28,9 @@ struct job_access {
     static int& cb_cpu(job& j) { return j.cb_cpu_; }
 };
 
+/// A counter that one thread at a time writes: no locked instruction. Orders nothing.
+inline void bump(std::atomic<std::uint64_t>& counter) { counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
+
 /// The callbacks that this thread is inside of, innermost first. On the stack. What others see of it stands in the thread's runner.
 struct frame {
     explicit frame(shell_core* s) : shell(s), outer(top) { top = this; }
@@ -215,7 +218,7 @@ template <bool Watched>
 
 template <bool Watched>
 [[gnu::always_inline]] inline void shell_core::run_serial(job& j) {
-    if (j.info != 0) [[unlikely]] failed_.store(failed_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    if (j.info != 0) [[unlikely]] bump(failed_);
     const sleep_watch asleep(*this, Watched, "serial", job_access::seq(j));
     try {
         j.serial();  // the job is gone

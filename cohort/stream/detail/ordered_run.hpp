@@ -87,6 +87,12 @@ public:
     bool wait_for_turn(std::uint64_t seq);
     /// To the sink; only for the holder of the turn. Errors: those of the sink.
     result<void> write(byte_view bytes) { return sink_->write(bytes, stop_fd()); }
+    /// write(), after which the buffer goes back to the pool.
+    result<void> write_and_give(buffer bytes) {
+        auto r = write(bytes.view());
+        buffers().give(std::move(bytes));
+        return r;
+    }
 
     void count_serial_block() { percpu::this_cpu::inc(stats_->member(&run_stats::serial_blocks)); }
     void count_unread_block() { percpu::this_cpu::inc(stats_->member(&run_stats::unread_blocks)); }
