@@ -157,16 +157,11 @@ std::vector<std::string> tree::files(const std::string& path) const {
 /// What the kernel shows of sets, tasks and domains now, as {key: JSON value}.
 std::map<std::string, std::string> session::snapshot() {
     std::map<std::string, std::string> out;
-    std::vector<std::string> paths = tree_.below();
-    paths.push_back(".");
     std::string text;
-    for (const std::string& p : paths) {
-        for (const std::string& f : tree_.files(p)) {
-            if (f == "cpuset.memory_pressure") continue;
-            const int e = get(tree_.directory(p) + "/" + f, text);
-            out[p + " " + f] = quoted(e ? name_of(e) : text);
-        }
-    }
+    watch_.each([&](const std::string& key, const watched_file& f) {
+        const int e = f.read(text);
+        out[key] = quoted(e ? name_of(e) : text);
+    });
     for (const std::string& name : tasks_.names()) {
         const task_view v = tasks_.view(name, tree_.is_v1());
         out["task " + name] = "[" + quoted(v.cpus) + "," + quoted(v.mems) + "," + quoted(v.path) + "]";
@@ -193,7 +188,7 @@ std::string session::changes() {
 /// Spans of the topmost sched domains; a processor on its own has none.
 std::vector<std::string> session::domains() {
     std::string text;
-    get("/proc/schedstat", text);
+    schedstat_.read(text);
     std::istringstream in(text);
     std::vector<std::string> spans;
     std::string top;
@@ -333,16 +328,18 @@ void session::reset() {
     rebuild_domains();
 }
 
-/// A partition that comes and goes: the kernel builds its sched domains anew, whatever an earlier sequence left.
+/// Partitions of all processors that come and go: the kernel builds its sched domains anew, and forgets the CPUs that it has lost to partitions that are no more.
 void session::rebuild_domains() {
     const std::string at = tree_.directory("rebuild");
     mkdir(at.c_str(), 0755);
     if (tree_.is_v1()) {
         for (const char* value : {"0", "1"}) put(tree_.directory(".") + "/cpuset.sched_load_balance", value);
     } else {
-        put(at + "/cpuset.cpus", "1");
-        put(at + "/cpuset.cpus.partition", "root");
-        put(at + "/cpuset.cpus.partition", "member");
+        for (const std::string& cpus : {std::string("0"), "1-" + std::to_string(sysconf(_SC_NPROCESSORS_CONF) - 1)}) {
+            put(at + "/cpuset.cpus", cpus);
+            put(at + "/cpuset.cpus.partition", "isolated");
+            put(at + "/cpuset.cpus.partition", "member");
+        }
     }
     rmdir(at.c_str());
 }
@@ -417,8 +414,14 @@ answer session::on_machine(const std::vector<std::string>& w) {
 }
 
 answer session::perform(const std::string& line) {
-    std::vector<std::string> w = words_of(line);
-    const std::string verb = w[0];
+    const std::vector<std::string> w = words_of(line);
+    answer a = carry_out(w, line);
+    watch_.follow(tree_, w, a.code == 0);
+    return a;
+}
+
+answer session::carry_out(const std::vector<std::string>& w, const std::string& line) {
+    const std::string& verb = w[0];
     static const std::map<std::string, std::size_t> least{{"mkdir", 2},  {"rmdir", 2},   {"write", 3},      {"read", 3},  {"attach", 3}, {"fork", 3},  {"exit", 2},
                                                           {"affinity", 3}, {"mempolicy", 3}, {"mbind", 3},    {"controller", 3}, {"cpu", 3}, {"node", 3}, {"bind", 2},
                                                           {"advance", 2}, {"as", 2},      {"tasks", 2},      {"task", 2},  {"domains", 1}, {"reset", 1},
@@ -468,6 +471,7 @@ session::session(bool v1, bool with_state) : started_v1_(v1), with_state_(with_s
     // The deadline server's share would refuse to let the last processor of a root domain go offline (EBUSY), whatever its cpusets.
     for (int cpu = 0; put("/sys/kernel/debug/sched/fair_server/cpu" + std::to_string(cpu) + "/runtime", "0") == 0;) ++cpu;
     v1 ? tree_.mount_v1() : tree_.mount_v2();
+    watch_.follow(tree_, {"reset"}, true);
 }
 
 }  // namespace lab

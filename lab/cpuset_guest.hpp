@@ -38,6 +38,41 @@ private:
     bool v1_ = false;
 };
 
+/// Ownership: a resource type, the open file.
+class watched_file {
+public:
+    explicit watched_file(const std::string& path);
+    ~watched_file();
+    watched_file(const watched_file&) = delete;
+    watched_file& operator=(const watched_file&) = delete;
+    /// All of it as of now, without newlines at its end. Returns 0 or errno.
+    int read(std::string& text) const;
+
+private:
+    int fd_;
+};
+
+/// The cpuset files of all cgroups, by "PATH FILE".
+class watch {
+public:
+    watch();
+    /// Which files there are changes with commands alone; this is told of each.
+    void follow(const tree& t, const std::vector<std::string>& command, bool done);
+    template <class Visit>
+    void each(Visit visit) const {
+        for (const auto& [path, files] : sets_) {
+            for (const auto& [key, file] : files) visit(key, file);
+        }
+    }
+
+private:
+    void add(const tree& t, const std::string& path);
+    void renew_below(const tree& t, const std::string& path);
+    void renew(const tree& t);
+
+    std::map<std::string, std::map<std::string, watched_file>> sets_;
+};
+
 struct task_view {
     std::string cpus, mems, path;
 };
@@ -94,6 +129,7 @@ public:
 private:
     answer on_tree(const std::vector<std::string>& w, const std::string& line);
     answer on_machine(const std::vector<std::string>& w);
+    answer carry_out(const std::vector<std::string>& w, const std::string& line);
     answer attach(const std::string& path, const std::string& name);
     answer delegate(const std::string& path);
     void reset();
@@ -103,6 +139,8 @@ private:
     std::string changes();
 
     tree tree_;
+    watch watch_;
+    watched_file schedstat_{"/proc/schedstat"};
     tasks tasks_;
     std::string user_;  // the delegated cgroup whose user acts; empty: root
     std::string offline_nodes_;

@@ -67,39 +67,7 @@ std::vector<std::string> lists_of(const std::vector<cpumask>& masks) {
     return out;
 }
 
-}  // namespace
-
-model::model(const machine::topology& t, model_options o) : world_(std::make_unique<world>()) {
-    world& w = *world_;
-    w.profile = o.profile;
-    w.v1 = o.v1;
-    w.possible = w.active = t.possible;
-    w.possible_nodes = t.node_numbers();
-    w.memory_nodes = nodes_with_memory(t);
-    w.boot_isolated = w.isolated = o.boot_isolated & t.possible;
-    w.cpu_ids = t.possible.last() + 1;
-    w.node_ids = std::max(64, static_cast<int>(std::bit_ceil(static_cast<unsigned>(w.possible_nodes.last() + 1))));
-    w.relax_max = domain_levels(t);
-
-    w.root = std::make_unique<group>();
-    group& root = *w.root;
-    root.has_cpuset = true;
-    root.hands_on = !o.v1;
-    root.state = partition_state::root;
-    root.own.cpus = o.v1 ? w.active : w.possible;
-    root.own.mems = o.v1 ? w.memory_nodes : w.possible_nodes;
-    root.own.granted = w.possible;
-    root.own.cpu_exclusive = root.own.mem_exclusive = true;
-    root.effective_cpus = w.active;
-    root.effective_mems = root.old_mems = w.memory_nodes;
-}
-
-model::~model() = default;
-model::model(model&&) noexcept = default;
-model& model::operator=(model&&) noexcept = default;
-
-answer model::perform(const operation& op) {
-    world& w = *world_;
+answer carry_out(world& w, const operation& op) {
     if (w.suspended && !only_looks(op.what)) return {.code = EBUSY, .why = "the machine is suspended: nothing runs before resume"};
     switch (op.what) {
         case verb::mkdir: return answered(detail::make_group(w, op.path));
@@ -127,6 +95,45 @@ answer model::perform(const operation& op) {
         case verb::task: return detail::show_task(w, op.task);
     }
     return {};
+}
+
+}  // namespace
+
+model::model(const machine::topology& t, model_options o) : world_(std::make_unique<world>()) {
+    world& w = *world_;
+    w.profile = o.profile;
+    w.v1 = o.v1;
+    w.possible = w.active = t.possible;
+    w.possible_nodes = t.node_numbers();
+    w.memory_nodes = nodes_with_memory(t);
+    w.boot_isolated = w.isolated = o.boot_isolated & t.possible;
+    w.cpu_ids = t.possible.last() + 1;
+    w.node_ids = std::max(64, static_cast<int>(std::bit_ceil(static_cast<unsigned>(w.possible_nodes.last() + 1))));
+    w.relax_max = domain_levels(t);
+
+    w.root = std::make_unique<group>();
+    group& root = *w.root;
+    root.has_cpuset = true;
+    root.hands_on = !o.v1;
+    root.state = partition_state::root;
+    root.own.cpus = o.v1 ? w.active : w.possible;
+    root.own.mems = o.v1 ? w.memory_nodes : w.possible_nodes;
+    root.own.granted = w.possible;
+    root.own.cpu_exclusive = root.own.mem_exclusive = true;
+    root.effective_cpus = w.active;
+    root.effective_mems = root.old_mems = w.memory_nodes;
+    w.domains_due = true;
+    detail::make_domains(w);
+}
+
+model::~model() = default;
+model::model(model&&) noexcept = default;
+model& model::operator=(model&&) noexcept = default;
+
+answer model::perform(const operation& op) {
+    answer out = carry_out(*world_, op);
+    detail::make_domains(*world_);
+    return out;
 }
 
 std::string model::broken() const { return detail::broken(*world_); }

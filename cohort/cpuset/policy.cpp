@@ -56,7 +56,7 @@ result<memory_policy> contextualize(memory_policy asked, const nodemask& allowed
     asked.effective = {};
     if (nodeless) {
         if (asked.mode == policy_mode::none && !asked.nodes.empty()) return refuse("it takes no nodes");
-        if (asked.mode == policy_mode::none && flags) return refuse("it takes no flags");
+        if (asked.mode == policy_mode::none) asked.static_nodes = asked.relative_nodes = false;
         if (asked.mode == policy_mode::local && (flags || !asked.nodes.empty())) return refuse("it takes no flags and no nodes");
         return asked;
     }

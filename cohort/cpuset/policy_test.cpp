@@ -25,12 +25,13 @@ TEST(policy, nodes_outside_the_set_are_filtered_and_none_left_is_einval) {
 
 TEST(policy, forms_without_meaning_are_einval) {
     EXPECT_EQ(refused({.mode = policy_mode::none, .nodes = {0}}, {0}), EINVAL);
-    EXPECT_EQ(refused({.mode = policy_mode::none, .static_nodes = true}, {0}), EINVAL);
+    EXPECT_EQ(refused({.mode = policy_mode::local, .static_nodes = true}, {0}), EINVAL);
     EXPECT_EQ(refused({.mode = policy_mode::local, .nodes = {0}}, {0}), EINVAL);
     EXPECT_EQ(refused({.mode = policy_mode::bind}, {0}), EINVAL);
     EXPECT_EQ(refused({.mode = policy_mode::bind, .static_nodes = true, .relative_nodes = true, .nodes = {0}}, {0}), EINVAL);
     EXPECT_EQ(refused({.mode = policy_mode::preferred, .static_nodes = true}, {0}), EINVAL);
     EXPECT_EQ(made({.mode = policy_mode::preferred}, {0}).mode, policy_mode::local);
+    EXPECT_EQ(made({.mode = policy_mode::none, .static_nodes = true}, {0}).text(), "default") << "its flags are dropped";
 }
 
 TEST(policy, relative_nodes_count_within_the_set) {

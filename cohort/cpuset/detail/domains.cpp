@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sched domains that the sets ask for: a pure function of the state.
+// The sched domains that the sets ask for, and when the scheduler gets them.
 #include <algorithm>
 
 #include <cohort/cpuset/detail/world.hpp>
@@ -36,7 +36,7 @@ std::vector<cpumask> partition_sets(const world& w) {
     return out;
 }
 
-/// Overlapping ones become one; sorted by the first CPU.
+/// Overlapping ones become one.
 std::vector<cpumask> merged(std::vector<cpumask> sets) {
     std::vector<cpumask> out;
     for (cpumask& s : sets) {
@@ -48,19 +48,48 @@ std::vector<cpumask> merged(std::vector<cpumask> sets) {
         });
         out.push_back(s);
     }
-    std::ranges::sort(out, {}, &cpumask::first);
     return out;
+}
+
+/// Partitions that overlap by what the kernel lets pass are counted as one domain, and the first ones are taken as they are.
+std::vector<cpumask> partition_domains(const world& w) {
+    std::vector<cpumask> sets = partition_sets(w);
+    const auto empty = static_cast<std::size_t>(std::ranges::count_if(sets, &cpumask::empty));
+    sets.resize(merged(sets).size() + empty);
+    return sets;
+}
+
+std::vector<cpumask> balanced_domains(const world& w) {
+    auto out = merged(balanced_sets(w));
+    for (cpumask& d : out) d &= housekeeping(w);
+    return out;
+}
+
+/// With a CPU that is not active among the sets', the kernel leaves the domains to the hotplug that is under way; there may be none.
+bool up_to_date(const world& w) {
+    group* top = w.root.get();
+    if (w.sub_cpus.empty()) return top->effective_cpus == w.active;
+    for (group* at = top; at;) {
+        if (at->valid() && !at->effective_cpus.subset_of(w.active)) return false;
+        at = next_cpuset(at, top, !at->valid());
+    }
+    return true;
 }
 
 }  // namespace
 
 std::vector<cpumask> sched_domains(const world& w) {
     if (w.suspended) return {cpumask{w.active.first()}};
-    if (!w.v1) return merged(partition_sets(w));
-    auto out = merged(balanced_sets(w));
-    for (cpumask& d : out) d &= housekeeping(w);
-    std::erase_if(out, [](const cpumask& d) { return d.empty(); });
-    return out;
+    return w.domains;
+}
+
+void make_domains(world& w) {
+    if (!w.domains_due) return;
+    w.domains_due = false;
+    if (!up_to_date(w)) return;
+    w.domains = w.v1 ? balanced_domains(w) : partition_domains(w);
+    std::erase_if(w.domains, [](const cpumask& d) { return d.empty(); });
+    std::ranges::sort(w.domains, {}, &cpumask::first);
 }
 
 }  // namespace cohort::cpuset::detail

@@ -9,8 +9,8 @@ namespace {
 void update_root_cpus(world& w) {
     group& root = *w.root;
     if (w.v1) root.own.cpus = w.active;
-    w.contested = w.active.subset_of(w.sub_cpus);
-    if (w.contested) w.sub_cpus = {};
+    w.domains_due = true;
+    if (w.active.subset_of(w.sub_cpus)) w.sub_cpus = {};
     root.effective_cpus = w.active - w.sub_cpus;
 }
 
@@ -35,59 +35,43 @@ void shrink_v1(world& w, group& g) {
 
 /// A partition meets the machine's new CPUs: it may fall, or rise again. Returns its effective CPUs.
 cpumask update_partition(world& w, group& g) {
-    cpumask cpus = g.own.cpus & g.parent->effective_cpus;
-    if (g.remote || (g.valid() && g.parent->valid())) cpus = partition_cpus(w, g);
-    if (g.remote) {
-        if (!w.contested && (!cpus.empty() || !populated(w, g))) return cpus;
+    group& parent = *g.parent;
+    cpumask cpus = g.remote || (g.valid() && parent.valid()) ? partition_cpus(w, g) : member_cpus(g);
+    const bool none_taken = w.sub_cpus.empty();
+    if (g.remote && (none_taken || (cpus.empty() && populated(w, g)))) {
         g.reason = partition_reason::hotplug;
         disable_remote(w, g);
-        return g.own.cpus & g.parent->effective_cpus;
+        cpus = member_cpus(g);
     }
-    const bool lost = w.contested && g.parent->is_root();
-    if (g.valid() && (lost || !g.parent->valid() || starves(w, *g.parent, g, cpus))) {
-        invalidate_local(w, g);
-        drop_grant(g);
-        cpus = g.own.cpus & g.parent->effective_cpus;
-    } else if (g.parent->valid() && g.invalid() && !lost) {
-        update_local(w, g, nullptr);
-        if (g.valid()) {
-            g.own.granted = grantable(w, g, g.own);
-            cpus = partition_cpus(w, g);
-        }
-    }
-    return cpus;
+    // The reason of a local one that falls here is the one recorded last, if any.
+    const bool falls = g.local() && (!parent.valid() || starves(w, parent, g, cpus) || w.sub_cpus.empty());
+    const bool tries = !falls && parent.valid() && g.invalid() && !g.own.granted.empty();
+    if (falls) invalidate_local(w, g);
+    else if (tries) update_local(w, g, nullptr);
+    return falls || (tries && g.valid()) ? partition_cpus(w, g) : cpus;
 }
 
 void update_v2(world& w, group& g) {
-    cpumask cpus = g.state == partition_state::member ? g.own.cpus & g.parent->effective_cpus : update_partition(w, g);
-    if (cpus.empty() && !g.valid()) cpus = g.parent->effective_cpus;
+    cpumask cpus = g.state == partition_state::member ? member_cpus(g) : update_partition(w, g);
     nodemask mems = g.own.mems & g.parent->effective_mems;
+    const bool new_cpus = cpus != g.effective_cpus, new_mems = mems != g.effective_mems;
+    if (cpus.empty() && !g.valid()) cpus = g.parent->effective_cpus;
     if (mems.empty()) mems = g.parent->effective_mems;
-    if (cpus != g.effective_cpus) {
+    if (new_cpus) {
         g.effective_cpus = cpus;
         update_tasks(w, g);
     }
-    if (mems != g.effective_mems) {
+    if (new_mems) {
         g.effective_mems = mems;
         update_task_mems(w, g);
     }
 }
 
-/// An empty partition has got the tasks of a child that fell.
-bool must_fall_too(const world& w, const group& g) { return !g.is_root() && g.valid() && g.effective_cpus.empty() && populated(w, g); }
-
 void update_all(world& w) {
     group* top = w.root.get();
     for (group* at = next_cpuset(top, top); at; at = next_cpuset(at, top)) {
-        if (w.v1) {
-            shrink_v1(w, *at);
-            continue;
-        }
-        update_v2(w, *at);
-        while (!at->valid() && must_fall_too(w, *at->parent)) {
-            at = at->parent;
-            update_v2(w, *at);
-        }
+        if (w.v1) shrink_v1(w, *at);
+        else update_v2(w, *at);
     }
 }
 
@@ -103,7 +87,6 @@ verdict set_cpu_online(world& w, std::int64_t cpu, bool on) {
     else w.active.clear(n);
     update_root_cpus(w);
     update_all(w);
-    w.contested = false;
     return {};
 }
 

@@ -18,31 +18,40 @@ std::string broken_set(const world& w, const group& g) {
         return {};
     }
     if (g.state == partition_state::member && g.own.exclusive.empty() && !g.own.granted.empty()) return "exclusive CPUs without having asked for them";
-    if (g.remote && !g.valid()) return "the mark of a remote partition without being one";
-    if (g.valid() && !g.remote && !p.valid()) return "a local partition below a set that is none";
-    if (!g.valid() && g.own.cpu_exclusive) return "the exclusive flag without being a partition";
-    // 6.12 lets a set with tasks become a remote partition of CPUs that are all offline.
-    if (g.local() && g.effective_cpus.empty() && populated(w, g)) return "tasks in a partition without CPUs";
+    // Before 7.0, a set that loses its partition to a sibling's list leaves those below it as they are.
+    if (!w.kernel_rules().overlap_invalidates && g.valid() && !g.remote && !p.valid()) return "a local partition below a set that is none";
+    if (g.state == partition_state::member && g.own.cpu_exclusive) return "the exclusive flag without being a partition";
     return {};
 }
 
-std::string broken_siblings(const world& w, const group& g) {
+std::string broken_v1_siblings(const group& g) {
+    for (group* c = first_child(g); c; c = next_child(c)) {
+        for (group* d = next_child(c); d; d = next_child(d)) {
+            if ((c->own.cpu_exclusive || d->own.cpu_exclusive) && c->own.cpus.intersects(d->own.cpus)) return "children that share exclusive CPUs";
+        }
+    }
+    return {};
+}
+
+/// Of 7.0 alone: before, a partition that rises again may find its CPUs with others (README, "Kernel's doing").
+std::string broken_partitions(const group& g) {
     cpumask taken;
     for (group* c = first_child(g); c; c = next_child(c)) {
-        if (w.v1) {
-            for (group* d = next_child(c); d; d = next_child(d)) {
-                if ((c->own.cpu_exclusive || d->own.cpu_exclusive) && c->own.cpus.intersects(d->own.cpus)) return "children that share exclusive CPUs";
-            }
-            continue;
-        }
         if (!c->local()) continue;
-        // Revived by a new list beside an invalid sibling with the same CPUs: the kernel does not look, the flag tells.
-        if (!c->own.cpu_exclusive) return {};
         if (c->own.granted.intersects(taken)) return "two partitions that share CPUs " + (c->own.granted & taken).list();
         taken |= c->own.granted;
     }
-    if (taken.intersects(g.effective_cpus)) return "effective CPUs that a partition below has: " + (taken & g.effective_cpus).list();
-    return {};
+    return taken.intersects(g.effective_cpus) ? "effective CPUs that a partition below has: " + (taken & g.effective_cpus).list() : "";
+}
+
+std::string broken_siblings(const world& w, const group& g) {
+    if (w.v1) return broken_v1_siblings(g);
+    return w.kernel_rules().overlap_invalidates ? std::string() : broken_partitions(g);
+}
+
+std::string broken_root(const world& w) {
+    const cpumask left = w.v1 ? w.active : w.active - w.sub_cpus;
+    return w.root->effective_cpus == left ? "" : "effective CPUs " + w.root->effective_cpus.list() + ", and not those left by partitions, " + left.list();
 }
 
 std::string broken_tasks(const world& w) {
@@ -61,12 +70,14 @@ std::string broken(const world& w) {
     for (group* at = top; at; at = next_cpuset(at, top)) {
         std::string what = broken_set(w, *at);
         if (what.empty()) what = broken_siblings(w, *at);
+        if (what.empty() && at->is_root()) what = broken_root(w);
         if (!what.empty()) return "\"" + path_of(*at) + "\" has " + what;
     }
     if (std::string what = broken_tasks(w); !what.empty()) return what;
     cpumask seen;
     for (const cpumask& d : sched_domains(w)) {
-        if (d.intersects(seen) || !d.subset_of(w.active)) return "the sched domain " + d.list() + " overlaps another or has inactive CPUs";
+        const bool apart = w.v1 || !w.kernel_rules().overlap_invalidates;  // before 7.0 partitions may overlap, and so do their domains
+        if ((apart && d.intersects(seen)) || !d.subset_of(w.active)) return "the sched domain " + d.list() + " overlaps another or has inactive CPUs";
         seen |= d;
     }
     if (w.root->tasks_below != w.tasks.size()) return "the root counts " + std::to_string(w.root->tasks_below) + " tasks of " + std::to_string(w.tasks.size());

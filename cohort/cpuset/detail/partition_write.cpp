@@ -23,18 +23,21 @@ partition_reason enable(world& w, group& g, partition_state wanted) {
 }
 
 /// Root to isolated and back: the CPUs stay.
-void retype(world& w, group& g, partition_state wanted) {
-    if (wanted == partition_state::isolated) w.isolated |= g.own.granted;
-    else w.isolated = w.isolated - g.own.granted;
+void retype(world& w, const group& g) {
+    w.isolated = g.state == partition_state::isolated ? w.isolated | g.own.granted : w.isolated - g.own.granted;
 }
 
 }  // namespace
 
-cpumask grantable(const world& w, const group& g, const request& asked) {
-    cpumask out = asked.wanted() & g.parent->own.granted;
-    if (w.kernel_rules().overlap_invalidates || !asked.exclusive.empty()) return out;
-    for (group* s = first_child(*g.parent); s; s = next_child(s)) {
-        if (s != &g) out = out - (s->own.exclusive.empty() ? s->own.granted : s->own.exclusive);
+grant grant_for(const world& w, const group& g, const request& asked, bool by_write) {
+    grant out{.cpus = asked.wanted() & g.parent->own.granted};
+    const bool siblings_bind = asked.exclusive.empty() || (by_write && w.kernel_rules().overlap_invalidates);
+    for (group* s = siblings_bind ? first_child(*g.parent) : nullptr; s; s = next_child(s)) {
+        if (s == &g) continue;
+        const cpumask& claim = out.cpus.intersects(s->own.exclusive) ? s->own.exclusive : s->own.granted;
+        if (!out.cpus.intersects(claim)) continue;
+        out.cpus = out.cpus - claim;
+        out.claimed = true;
     }
     return out;
 }
@@ -48,24 +51,26 @@ bool set_exclusive_flag(world& w, group& g, bool on) {
     if (g.own.cpu_exclusive == on) return true;
     request trial = g.own;
     trial.cpu_exclusive = on;
-    // 7.0 compares no lists here: what overlaps is left out of what is granted.
-    if (on && w.kernel_rules().overlap_invalidates && validate(w, g, trial).refused()) return false;
+    // 7.0 compares no lists here: what overlaps is left out of what is granted. Before, a sibling in the way keeps a flag on, too.
+    if (w.kernel_rules().overlap_invalidates && validate(w, g, trial).refused()) return false;
     g.own.cpu_exclusive = on;
     return true;
 }
 
-void drop_grant(group& g) {
-    g.own.cpu_exclusive = false;
-    if (g.own.exclusive.empty()) g.own.granted = {};
-}
-
 void reset_to_member(group& g) {
-    drop_grant(g);
+    if (g.own.exclusive.empty()) {
+        g.own.granted = {};
+        g.own.cpu_exclusive = false;
+    }
     g.effective_cpus = g.parent->effective_cpus & g.own.cpus;
     if (g.effective_cpus.empty()) g.effective_cpus = g.parent->effective_cpus;
 }
 
-void follow_balance(group& g) { g.balance = g.valid() ? g.state == partition_state::root : g.parent->balance; }
+void follow_balance(world& w, group& g, partition_state before) {
+    const bool balance = g.valid() ? g.state == partition_state::root : g.parent->balance;
+    if (g.valid() || is_valid(before) || g.balance != balance) w.domains_due = true;
+    g.balance = balance;
+}
 
 void become(world& w, group& g, partition_state wanted) {
     const bool on = wanted != partition_state::member;
@@ -78,9 +83,10 @@ void become(world& w, group& g, partition_state wanted) {
     if (on && g.invalid()) before = partition_state::member;
 
     auto reason = partition_reason::none;
+    bool retyped = false;
     if (!set_exclusive_flag(w, g, on)) reason = partition_reason::not_exclusive;
     else if (before == partition_state::member) reason = enable(w, g, wanted);
-    else if (on) retype(w, g, wanted);
+    else if (on) retyped = true;
     else if (g.remote) disable_remote(w, g);
     else disable_local(w, g);
 
@@ -91,8 +97,9 @@ void become(world& w, group& g, partition_state wanted) {
     g.state = wanted;
     g.reason = reason;
     if (!g.valid()) reset_to_member(g);
+    else if (retyped) retype(w, g);
     propagate(w, g, !on);
-    follow_balance(g);
+    follow_balance(w, g, before);
 }
 
 verdict write_partition(world& w, group& g, std::string_view text) {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Remote partitions: they take their CPUs from the root, through ancestors that only pass exclusive CPUs on.
-#include <algorithm>
-
 #include <cohort/cpuset/detail/world.hpp>
 
 namespace cohort::cpuset::detail {
 namespace {
 
-void root_changed(world& w) {
+void root_changed(world& w, bool cpus_moved = true) {
+    if (cpus_moved) w.domains_due = true;
     update_tasks(w, *w.root);
     propagate_siblings(w, *w.root, nullptr);
 }
@@ -16,54 +15,45 @@ void root_changed(world& w) {
 
 partition_reason enable_remote(world& w, group& g, partition_state wanted) {
     if (!w.admin()) return partition_reason::access;
-    const cpumask cpus = grantable(w, g, g.own);
+    const cpumask cpus = grant_for(w, g, g.own).cpus;
     const bool needs_active = !w.kernel_rules().overlap_invalidates;
     if (cpus.empty() || (needs_active && !cpus.intersects(w.active)) || cpus.intersects(w.sub_cpus) || w.root->effective_cpus.subset_of(cpus)) return partition_reason::invalid_cpus;
     take_cpus(w, *w.root, wanted, cpus);
     g.remote = true;
-    g.state = wanted;
     g.own.granted = cpus;
-    w.remotes.insert(w.remotes.begin(), &g);
+    g.reason = partition_reason::none;
     root_changed(w);
     return partition_reason::none;
 }
 
 void disable_remote(world& w, group& g) {
-    std::erase(w.remotes, &g);
     g.remote = false;
-    const partition_state before = g.state;
-    g.state = flipped(before);
-    if (g.reason == partition_reason::none) g.reason = partition_reason::invalid_cpus;
-    give_back(w, *w.root, before, g.own.granted);
+    give_back(w, *w.root, g.state, g.own.granted);
+    g.state = g.reason != partition_reason::none ? flipped(g.state) : partition_state::member;
+    g.own.granted = grant_for(w, g, g.own).cpus;
     reset_to_member(g);
-    update_tasks(w, g);
     root_changed(w);
 }
 
-void update_remote(world& w, group& g, const cpumask& cpus) {
+void update_remote(world& w, group& g, const cpumask& cpus, const cpumask* exclusive) {
     const cpumask more = cpus - g.own.granted, less = g.own.granted - cpus;
-    auto fault = partition_reason::none;
-    if (cpus.empty()) fault = partition_reason::cpus_empty;
-    else if (!more.empty() && !w.admin()) fault = partition_reason::access;
-    else if (!more.empty() && (more.intersects(w.sub_cpus) || w.root->effective_cpus.subset_of(more))) fault = partition_reason::no_cpus;
-    if (fault != partition_reason::none) {
-        g.reason = fault;
+    bool falls = cpus.empty();
+    if (falls) {
+        g.reason = partition_reason::cpus_empty;
+    } else if (!more.empty()) {
+        if (!w.admin()) g.reason = partition_reason::access;
+        else if (more.intersects(w.sub_cpus) || w.root->effective_cpus.subset_of(more)) g.reason = partition_reason::no_cpus;
+        falls = g.reason != partition_reason::none;  // the writer may have found one before; without new CPUs it does not count
+    }
+    if (falls) {
         disable_remote(w, g);
         return;
     }
     take_cpus(w, *w.root, g.state, more);
     give_back(w, *w.root, g.state, less);
     g.own.granted = cpus;
-    root_changed(w);
-}
-
-void check_remotes(world& w, const group& g, const cpumask& granted) {
-    const cpumask lost = (g.own.granted - granted) & w.sub_cpus;
-    if (lost.empty()) return;
-    const std::vector<group*> now = w.remotes;
-    for (group* r : now) {
-        if (r->remote && r->effective_cpus.intersects(lost)) disable_remote(w, *r);
-    }
+    if (exclusive) g.own.exclusive = *exclusive;
+    root_changed(w, !more.empty() || !less.empty());
 }
 
 }  // namespace cohort::cpuset::detail

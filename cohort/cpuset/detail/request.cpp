@@ -7,13 +7,12 @@ namespace {
 
 verdict refusal(const error& e) { return {e.code, e.object + ": " + e.reason}; }
 
-/// Why a partition that asks for `trial` cannot be valid.
-partition_reason partition_fault(const world& w, const group& g, const request& trial) {
+/// Why a partition that is granted these cannot be valid.
+partition_reason grant_fault(const world& w, const group& g, const cpumask& granted, bool none_is_fault) {
     if (g.state == partition_state::member) return partition_reason::none;
-    const cpumask cpus = grantable(w, g, trial);
-    if (cpus.empty()) return partition_reason::invalid_cpus;
-    if (conflicts_with_housekeeping(w, g.state, cpus)) return partition_reason::housekeeping;
-    if (starves(w, *g.parent, g, cpus)) return partition_reason::no_cpus;
+    if (none_is_fault && granted.empty()) return partition_reason::invalid_cpus;
+    if (conflicts_with_housekeeping(w, g.state, granted)) return partition_reason::housekeeping;
+    if (starves(w, *g.parent, g, granted)) return partition_reason::no_cpus;
     return partition_reason::none;
 }
 
@@ -24,13 +23,10 @@ void publish(group& g, const request& trial, partition_state before) {
     if (is_valid(before) && !g.valid()) reset_to_member(g);
 }
 
-/// Valid siblings whose CPUs the new list touches become invalid; the kernel records no reason.
-void invalidate_overlapped(world& w, group& g, const request& trial) {
+/// Valid partitions of the same parent whose CPUs the new list touches become invalid, with no new reason.
+void invalidate_overlapped(world& w, const group& g, const request& trial) {
     for (group* s = first_child(*g.parent); s; s = next_child(s)) {
-        if (!s->valid() || !trial.granted.intersects(s->own.wanted())) continue;
-        if (s->remote) disable_remote(w, *s);
-        else invalidate_local(w, *s);
-        if (s != &g) propagate(w, *s, false);
+        if (s->valid() && trial.wanted().intersects(s->own.granted)) invalidate_local(w, *s);
     }
 }
 
@@ -39,19 +35,6 @@ verdict write_cpus_v1(world& w, group& g, const request& trial) {
     g.own = trial;
     propagate(w, g, false);
     return {};
-}
-
-/// The partition g meets its new list: it shrinks, grows, falls, or becomes valid again.
-void apply_to_partition(world& w, group& g, const request& trial, bool falls) {
-    const cpumask& cpus = trial.granted.empty() && g.invalid() ? trial.cpus : trial.granted;
-    if (g.remote) {
-        if (falls) disable_remote(w, g);
-        else update_remote(w, g, cpus);
-    } else if (falls) {
-        invalidate_local(w, g);
-    } else {
-        update_local(w, g, &cpus);
-    }
 }
 
 }  // namespace
@@ -69,27 +52,30 @@ verdict write_cpus(world& w, group& g, std::string_view text) {
     request trial = g.own;
     trial.cpus = *cpus;
     if (w.v1) return write_cpus_v1(w, g, trial);
-    if (trial.cpus.empty() && trial.exclusive.empty()) trial.granted = {};
-    else if (!trial.exclusive.empty() || g.state != partition_state::member) trial.granted = grantable(w, g, trial);
+    if (!trial.cpus.empty() && (!trial.exclusive.empty() || g.valid())) trial.granted = grant_for(w, g, trial, true).cpus;
+    else if (trial.wants_nothing()) trial.granted = {};
 
-    partition_reason fault = partition_fault(w, g, trial);
-    bool falls = fault != partition_reason::none;
+    const partition_reason fault = grant_fault(w, g, trial.granted, g.valid());
+    // Recorded at once: it stays even when the list is refused below.
+    if (fault != partition_reason::none) g.reason = fault;
     const bool force = trial.granted != g.own.granted;
+    const partition_state before = g.state;
     verdict v = validate(w, g, trial);
     if (v.code == EINVAL && !w.kernel_rules().overlap_invalidates) v = {};  // each partition has what is left
-    if (v.code == EINVAL) {  // shared with a sibling: the list is taken, partitions pay for it
-        falls = true;
-    } else if (v.refused()) {
-        return v;
+    const bool overlaps = v.code == EINVAL;  // the list is taken, partitions pay for it
+    if (v.refused() && !overlaps) return v;
+    if (overlaps) invalidate_overlapped(w, g, trial);
+
+    const bool falls = overlaps || fault != partition_reason::none;
+    if (g.valid() || (g.invalid() && !falls)) {
+        const cpumask new_cpus = trial.granted.empty() && g.invalid() ? trial.cpus : trial.granted;
+        if (g.remote) update_remote(w, g, new_cpus);
+        else if (falls) invalidate_local(w, g);
+        else update_local(w, g, &new_cpus);
     }
-    if (fault != partition_reason::none) g.reason = fault;
-    const partition_state before = g.state;
-    if (v.code == EINVAL) invalidate_overlapped(w, g, trial);
-    if (g.valid() || (g.invalid() && !falls)) apply_to_partition(w, g, trial, falls);
-    else if (!g.own.exclusive.empty()) check_remotes(w, g, trial.granted);
     publish(g, trial, before);
     propagate(w, g, force);
-    if (g.state != partition_state::member) follow_balance(g);
+    if (g.state != partition_state::member) follow_balance(w, g, before);
     return {};
 }
 
@@ -102,20 +88,25 @@ verdict write_exclusive(world& w, group& g, std::string_view text) {
     request trial = g.own;
     trial.exclusive = *cpus;
     trial.lists_exclusive = !cpus->empty();
-    trial.granted = cpus->empty() && !g.invalid() ? cpumask{} : grantable(w, g, trial);
+    const grant g_new = cpus->empty() ? grant{} : grant_for(w, g, trial, true);
+    if (g_new.claimed) return {EINVAL, "siblings of \"" + path_of(g) + "\" claim some of CPUs " + cpus->list()};
+    trial.granted = g_new.cpus;
     const bool force = trial.granted != g.own.granted;
     if (verdict v = validate(w, g, trial); v.refused()) return v;
 
-    partition_reason fault = partition_fault(w, g, trial);
-    // An emptied list costs a partition its CPUs, even where cpuset.cpus could stand in.
-    if (g.valid() && trial.granted.empty()) fault = partition_reason::invalid_cpus;
-    if (fault != partition_reason::none) g.reason = fault;
     const partition_state before = g.state;
-    if (g.state != partition_state::member) apply_to_partition(w, g, trial, fault != partition_reason::none);
-    else if (!trial.exclusive.empty() || !g.own.exclusive.empty()) check_remotes(w, g, trial.granted);
+    if (g.state != partition_state::member) {
+        const partition_reason fault = grant_fault(w, g, trial.granted, true);
+        const bool falls = fault != partition_reason::none;
+        if (falls) g.reason = fault;
+        if (g.remote && falls) disable_remote(w, g);
+        else if (g.remote) update_remote(w, g, trial.granted, &trial.exclusive);
+        else if (falls) invalidate_local(w, g);
+        else update_local(w, g, &trial.granted);
+    }
     publish(g, trial, before);
     if (g.valid() || force) propagate(w, g, force);
-    if (g.state != partition_state::member) follow_balance(g);
+    if (g.state != partition_state::member) follow_balance(w, g, before);
     return {};
 }
 

@@ -45,6 +45,7 @@ bool populated_child(const group& g) {
 /// The set is about to vanish with its controller or its group.
 void take_offline(world& w, group& g) {
     if (g.valid()) become(w, g, partition_state::member);
+    if (w.v1 && g.balance && !g.own.cpus.empty()) w.domains_due = true;
 }
 
 std::string quoted(std::string_view path) { return "\"" + std::string(path.empty() ? "." : path) + "\""; }

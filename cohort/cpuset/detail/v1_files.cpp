@@ -50,6 +50,7 @@ verdict write_flag(world& w, group& g, std::string_view file, std::string_view t
     if (!n) return {n.error().code, n.error().object + ": " + n.error().reason};
     const bool on = *n != 0;
     if (bool* s = switch_of(w, g, file)) {
+        if (s == &g.balance && *s != on && !g.own.cpus.empty()) w.domains_due = true;
         *s = on;
         return {};
     }

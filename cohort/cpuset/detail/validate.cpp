@@ -44,9 +44,12 @@ std::string cpu_conflict(const world& w, const request& a, const request& b) {
         const cpumask both = a.wanted() & b.wanted();
         return both.empty() ? "" : "CPUs " + both.list();
     }
-    if (!a.lists_exclusive && !b.lists_exclusive) return {};
-    if (w.v1) return {};
-    if (const cpumask both = a.exclusive & b.exclusive; !both.empty()) return "exclusive CPUs " + both.list();
+    if (w.v1 || (!a.lists_exclusive && !b.lists_exclusive)) return {};
+    if (a.lists_exclusive && b.lists_exclusive) {
+        const cpumask both = a.exclusive & b.exclusive;
+        return both.empty() ? "" : "exclusive CPUs " + both.list();
+    }
+    // One alone must leave the other some of its CPUs.
     if (!a.cpus.empty() && a.cpus.subset_of(b.exclusive)) return "all of its CPUs, " + a.cpus.list();
     if (!b.cpus.empty() && b.cpus.subset_of(a.exclusive)) return "all of the sibling's CPUs, " + b.cpus.list();
     return {};
@@ -74,8 +77,12 @@ verdict stays_apart(const world& w, const group& g, const request& trial) {
     return {};
 }
 
-/// Tasks of the set itself; those of cgroups below that have no cpuset of their own count.
-bool has_tasks(const group& g) { return first_child(g) ? !g.tasks.empty() : g.tasks_below > 0; }
+bool has_local_partition(const group& g) {
+    for (group* c = first_child(g); c; c = next_child(c)) {
+        if (c->local()) return true;
+    }
+    return false;
+}
 
 }  // namespace
 
@@ -91,14 +98,15 @@ verdict validate(const world& w, const group& g, const request& trial) {
 }
 
 bool populated(const world& w, const group& g, const group* without) {
-    if (g.is_root()) return true;  // kernel threads live there
+    if (g.is_root() || !g.tasks.empty()) return true;  // the root has kernel threads
     if (!g.tasks_below) return false;
-    if (has_tasks(g)) return true;
+    if (!without && !(g.valid() && has_local_partition(g))) return true;
+    // Partitions have their tasks to themselves. A set that is none counts with all that is below it.
     group* top = const_cast<group*>(&g);
     for (group* at = next_cpuset(top, top); at;) {
-        const bool other_partition = at->valid() && at != without;
         const bool excluded = at == without;
-        if (!excluded && !other_partition && has_tasks(*at)) return true;
+        const bool other_partition = at->valid() && !excluded;
+        if (!excluded && !other_partition && at->tasks_below) return true;
         at = next_cpuset(at, top, other_partition || (excluded && !w.kernel_rules().excluded_child_is_walked) || !at->tasks_below);
     }
     return false;

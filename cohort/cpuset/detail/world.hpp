@@ -49,7 +49,7 @@ struct group {
     nodemask old_mems;                         // where the pages of its tasks are
     partition_state state = partition_state::member;
     partition_reason reason = partition_reason::none;
-    bool remote = false;                       // a valid partition that takes its CPUs from the root
+    bool remote = false;                       // takes its CPUs from the root; one that a sibling's list made invalid keeps the mark
     bool balance = true;                       // sched_load_balance
 
     bool hardwall = false, migrate = false, spread_page = false, spread_slab = false, clone_children = false;  // version 1
@@ -89,9 +89,10 @@ struct world {
 
     cpumask sub_cpus;                  // CPUs that partitions have taken from the root
     cpumask isolated;                  // of them, those of isolated ones
-    bool contested = false;            // during hotplug: partitions held all that was left, and have lost it
+    std::vector<cpumask> domains;      // as the scheduler has them
+    bool domains_due = false;          // this operation makes them anew
+    cpumask at_work;                   // the mask that a walk is computing; see propagate.cpp
     std::unique_ptr<group> root;
-    std::vector<group*> remotes;       // valid remote partitions, newest first
     std::map<std::string, task, std::less<>> tasks;
     bool pressure_on = false, suspended = false;
     std::int64_t now = 0;              // seconds
@@ -139,10 +140,15 @@ void become(world& w, group& g, partition_state wanted);
 bool set_exclusive_flag(world& w, group& g, bool on);
 /// A set that is no partition keeps what is a member's.
 void reset_to_member(group& g);
-void drop_grant(group& g);
-void follow_balance(group& g);
-/// The CPUs that the partition g would have if it were (re)made now.
-cpumask grantable(const world& w, const group& g, const request& asked);
+/// Load balancing follows the state; domains are made anew when the set is a partition or has been one in state `before`.
+void follow_balance(world& w, group& g, partition_state before);
+/// What a partition of g would be granted now.
+struct grant {
+    cpumask cpus;
+    bool claimed = false;  ///< a sibling's claim had to be left out
+};
+/// by_write: `asked` is a list being written, which siblings' claims bind even if it is an exclusive one.
+grant grant_for(const world& w, const group& g, const request& asked, bool by_write = false);
 bool conflicts_with_housekeeping(const world& w, partition_state s, const cpumask& cpus);
 
 // local.cpp
@@ -150,7 +156,7 @@ partition_reason enable_local(world& w, group& g, partition_state wanted);
 void disable_local(world& w, group& g);
 /// The reason is the caller's to record.
 void invalidate_local(world& w, group& g);
-/// new_cpus: a write of them; null: the parent has changed.
+/// new_cpus: a write of them; null: the parent or the machine has changed.
 void update_local(world& w, group& g, const cpumask* new_cpus);
 /// CPUs leave `from` (the root: and are counted as partitions') for a partition in state s; and come back.
 void take_cpus(world& w, group& from, partition_state s, const cpumask& cpus);
@@ -159,9 +165,8 @@ void give_back(world& w, group& to, partition_state s, const cpumask& cpus);
 // remote.cpp
 partition_reason enable_remote(world& w, group& g, partition_state wanted);
 void disable_remote(world& w, group& g);
-void update_remote(world& w, group& g, const cpumask& cpus);
-/// An exclusive list above remote partitions changes to `granted`: those that lose a CPU by it become invalid.
-void check_remotes(world& w, const group& g, const cpumask& granted);
+/// exclusive: the list that is being written; null: another one.
+void update_remote(world& w, group& g, const cpumask& cpus, const cpumask* exclusive = nullptr);
 
 // propagate.cpp
 void propagate(world& w, group& top, bool force);
@@ -169,6 +174,7 @@ void propagate(world& w, group& top, bool force);
 void propagate_siblings(world& w, group& parent, const group* changed);
 /// The effective CPUs of the partition g; children that no longer fit become invalid.
 cpumask partition_cpus(world& w, group& g);
+cpumask member_cpus(const group& g);
 
 // mems.cpp
 verdict write_mems(world& w, group& g, std::string_view text);
@@ -191,7 +197,9 @@ answer list_tasks(world& w, std::string_view path);
 void move_task(world& w, task& t, group& to);
 
 // domains.cpp
+/// Sched domains, sorted by their first CPU. They follow the sets when an operation says that they are due; one that forgets to leaves the old ones.
 std::vector<cpumask> sched_domains(const world& w);
+void make_domains(world& w);
 
 // hotplug.cpp
 verdict set_cpu_online(world& w, std::int64_t cpu, bool on);
