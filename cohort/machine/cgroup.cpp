@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
-namespace cohort::machine::detail {
+#include <cohort/machine/cgroup.hpp>
+
+namespace cohort::machine {
 namespace {
 
 std::vector<std::string> split(std::string_view text, char by) {
@@ -31,26 +33,26 @@ std::string unescape(const std::string& text) {
     return out;
 }
 
-struct mount {
-    std::string root, point, type;
-    std::vector<std::string> options;  // of the superblock: the controllers, in v1
-};
+}  // namespace
 
-std::vector<mount> parse_mounts(std::string_view mountinfo) {
-    std::vector<mount> out;
+std::vector<cgroup_mount> cgroup_mounts(std::string_view mountinfo) {
+    std::vector<cgroup_mount> out;
     for (const std::string& line : split(mountinfo, '\n')) {
         // ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [optional fields] - TYPE SOURCE SUPER_OPTIONS
         const auto field = split(line, ' ');
         const auto dash = std::find(field.begin(), field.end(), "-");
         if (dash - field.begin() < 6 || field.end() - dash < 4) continue;
-        if (dash[1] != "cgroup" && dash[1] != "cgroup2") continue;
+        if (dash[1] != "cgroup" && dash[1] != "cgroup2" && dash[1] != "cpuset") continue;
         out.push_back({unescape(field[3]), unescape(field[4]), dash[1], split(dash[3], ',')});
     }
     return out;
 }
 
+namespace detail {
+namespace {
+
 /// The group's directory and those above it, as they are seen through this mount.
-std::vector<std::string> directories(const mount& m, std::string group) {
+std::vector<std::string> directories(const cgroup_mount& m, std::string group) {
     // In a container without a cgroup namespace the mount shows only the part below its root; elsewhere the root is "/".
     if (m.root != "/") {
         const bool inside = group == m.root || group.starts_with(m.root + "/");
@@ -70,7 +72,7 @@ std::vector<std::string> directories(const mount& m, std::string group) {
 }  // namespace
 
 std::vector<hierarchy> parse_hierarchies(std::string_view cgroup, std::string_view mountinfo) {
-    const auto mounts = parse_mounts(mountinfo);
+    const auto mounts = cgroup_mounts(mountinfo);
     std::vector<hierarchy> out;
     for (const std::string& line : split(cgroup, '\n')) {
         // ID:CONTROLLERS:PATH; the path may hold colons
@@ -80,7 +82,7 @@ std::vector<hierarchy> parse_hierarchies(std::string_view cgroup, std::string_vi
         hierarchy h;
         h.controllers = split(std::string_view(line).substr(first + 1, second - first - 1), ',');
         h.v2 = h.controllers.empty() && line.starts_with("0:");
-        const auto shows = [&](const mount& m) {
+        const auto shows = [&](const cgroup_mount& m) {
             if (h.v2) return m.type == "cgroup2";
             return m.type == "cgroup" && !h.controllers.empty() && std::ranges::find(m.options, h.controllers.front()) != m.options.end();
         };
@@ -102,4 +104,5 @@ const hierarchy* find_v2(const std::vector<hierarchy>& all) {
     return it == all.end() ? nullptr : &*it;
 }
 
-}  // namespace cohort::machine::detail
+}  // namespace detail
+}  // namespace cohort::machine

@@ -98,6 +98,8 @@ void add_topology(registry& all);
 void add_pipe(registry& all);
 void add_plan(registry& all);
 void add_up(registry& all);
+void add_cpuset_change(registry& all);
+void add_cpuset_show(registry& all);
 void add_cpuset_simulate(registry& all);
 void add_padata(registry& all);
 void add_padata_demo(registry& all);

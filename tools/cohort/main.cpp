@@ -10,6 +10,8 @@ int main(int argc, char** argv) {
     add_doctor(all);
     add_topology(all);
     all.noun("cpuset", "CPUs and memory nodes of control groups: what a write will do, and why");
+    add_cpuset_show(all);
+    add_cpuset_change(all);
     add_cpuset_simulate(all);
     all.noun("padata", "Parallel jobs in order: running instances and their CPU masks");
     add_padata(all);
