@@ -12,6 +12,7 @@
 #include <cohort/padata/detail/control_server.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/local_socket.hpp>
+#include <cohort/sys/rseq.hpp>
 #include <cohort/sys/thread.hpp>
 #include <cohort/sys/watch.hpp>
 
@@ -77,6 +78,7 @@ public:
         if (auto r = inst_.changes().add(on_change_); !r) return r;
         listening_ = true;
         try {
+            const sys::signals_blocked quiet;  // no handler of the program's runs on it
             thread_ = std::thread([this] { run(); });
         } catch (const std::system_error& e) {
             return fail(e.code().value(), "padata \"" + inst_.name() + "\"", "start a thread", errno_text(e.code().value()));

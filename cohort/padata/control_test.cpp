@@ -22,6 +22,7 @@
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/local_socket.hpp>
 #include <cohort/sys/testing/scratch_dir.hpp>
+#include <cohort/sys/testing/threads.hpp>
 
 namespace cohort::padata {
 namespace {
@@ -31,7 +32,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 bool soon(const std::function<bool()>& so) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(2);
     while (!so()) {
         if (std::chrono::steady_clock::now() > until) return false;
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -81,6 +82,7 @@ TEST_P(control_dir, shows_user_and_usable_masks_as_sysfs_does) {
     EXPECT_EQ(sys::real().stat(path("parallel_cpumask"))->mode & 0077, 0u);
     EXPECT_EQ(sys::real().stat(path("usable_parallel_cpumask"))->mode, 0400u);
     EXPECT_EQ(outside_->directory(), dir());
+    EXPECT_TRUE(sys::testing::blocks_signals("padata-control"));
 }
 
 TEST_P(control_dir, a_written_mask_is_taken_and_stands_in_every_form) {

@@ -10,6 +10,7 @@
 #include <cohort/percpu/stats.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/local_socket.hpp>
+#include <cohort/sys/rseq.hpp>
 #include <cohort/sys/say.hpp>
 #include <cohort/sys/thread.hpp>
 
@@ -81,6 +82,7 @@ result<void> export_stats() {
     auto listener = sys::listen_local(socket_name(sys::real().getpid()));
     if (!listener) return std::unexpected(listener.error());
     try {
+        const sys::signals_blocked quiet;  // no handler of the program's runs on it
         server.thread = new std::thread(serve, *listener);
     } catch (const std::system_error& e) {
         (void)sys::real().close(*listener);

@@ -14,6 +14,7 @@
 #include <cohort/percpu/stats.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/local_socket.hpp>
+#include <cohort/sys/testing/threads.hpp>
 
 namespace cohort::percpu {
 namespace {
@@ -48,6 +49,7 @@ struct child {
 TEST(stat_export, answers_what_the_allocators_hold_while_they_are_used) {
     ASSERT_TRUE(export_stats());
     ASSERT_TRUE(export_stats());  // nothing more to do
+    EXPECT_TRUE(sys::testing::blocks_signals("percpu-stat"));
     auto a = allocator::create({.name = "asked"}).value();
     std::vector<std::uintptr_t> held;
     for (int i = 0; i < 123; ++i) held.push_back(a->alloc(2000).value());

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <cohort/sys/fd.hpp>
+#include <cohort/sys/rseq.hpp>
 
 namespace cohort::sys {
 namespace {
@@ -37,12 +38,10 @@ void on_signal(int number) {
 class signal_catcher::body {
 public:
     body(owned_fd caught, owned_fd quit, std::vector<int> signals) : caught_(std::move(caught)), quit_(std::move(quit)) {
-        // The watcher must never be the thread that runs somebody's handler.
-        sigset_t all, before;
-        ::sigfillset(&all);
-        ::pthread_sigmask(SIG_SETMASK, &all, &before);
-        watcher_ = std::thread([this] { watch(); });
-        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        {
+            const signals_blocked quiet;  // the watcher must never be the thread that runs somebody's handler
+            watcher_ = std::thread([this] { watch(); });
+        }
 
         struct sigaction act {};
         act.sa_handler = on_signal;

@@ -11,6 +11,7 @@
 #include <cohort/base/check.hpp>
 #include <cohort/base/mutex.hpp>
 #include <cohort/sys/fd.hpp>
+#include <cohort/sys/rseq.hpp>
 #include <cohort/sys/thread.hpp>
 
 namespace cohort::work {
@@ -88,6 +89,7 @@ private:
             if (auto r = os_.set_nonblocking(fd, true); !r) return r;
         }
         try {
+            const sys::signals_blocked quiet;  // no handler of the program's runs on it
             thread_ = std::thread([this] { main(); });
         } catch (const std::system_error& e) {
             return fail(EAGAIN, "background thread", "start", e.what());

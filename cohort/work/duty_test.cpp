@@ -9,6 +9,7 @@
 #include <thread>
 
 #include <cohort/sys/fd.hpp>
+#include <cohort/sys/testing/threads.hpp>
 #include <cohort/sys/thread.hpp>
 #include <cohort/work/follow.hpp>
 #include <cohort/work/testing/sources.hpp>
@@ -71,13 +72,12 @@ TEST(duty, all_share_a_thread_that_ends_with_the_last) {
     EXPECT_NE(first.load(), sys::thread_id());
     const std::string stat = "/proc/self/task/" + std::to_string(first.load()) + "/comm";
     EXPECT_EQ(sys::read_line(sys::real(), stat).value(), "cohort/duty");
+    EXPECT_TRUE(sys::testing::blocks_signals("cohort/duty"));
     a.reset();
     EXPECT_TRUE(sys::real().stat(stat));
     b.reset();
     // A thread that is joined stays in /proc until the kernel has reaped it.
-    const auto latest = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (sys::real().stat(stat) && std::chrono::steady_clock::now() < latest) sys::yield_thread();
-    EXPECT_FALSE(sys::real().stat(stat)) << "joined";
+    EXPECT_TRUE(wait_until([&] { return !sys::real().stat(stat); }, "for the end of the thread"));
 }
 
 TEST(duty, its_end_waits_for_a_run_under_way) {

@@ -8,6 +8,7 @@
 
 #include <cohort/base/check.hpp>
 #include <cohort/sys/futex.hpp>
+#include <cohort/sys/rseq.hpp>
 #include <cohort/sys/thread.hpp>
 
 namespace cohort::work {
@@ -346,6 +347,7 @@ result<void> queue::start_timer() {
     lock_guard hold(lock_);
     if (timer_.joinable()) return {};
     try {
+        const sys::signals_blocked quiet;  // no handler of the program's runs on it
         timer_ = std::thread([this] { timer(); });
     } catch (const std::system_error& e) {
         return fail(EAGAIN, "queue \"" + options_.name + "\"", "start the timer thread", e.what());
