@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/group/map.hpp>
 
-#include <chrono>
+#include <ctime>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -101,10 +101,10 @@ TEST(map, the_picture_is_plain_xml_whatever_names_are_like) {
 }
 
 TEST(map, the_largest_machine_is_drawn_in_under_a_second) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = std::clock();  // of this process: others may have the CPU
     const machine_map m = map_named("synthetic:pack:8 numa:4 l3:4 core:32 pu:2");
     EXPECT_EQ(count(map_svg(m, {{"all", m.view.usable}}), "<g><title>CPU "), 8192u);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     EXPECT_LT(seconds, 1.0);
 #endif

@@ -293,8 +293,11 @@ TEST(run, the_watcher_sees_jobs_run_and_the_report_says_the_same_as_text_and_jso
     std::set<job_state> seen;
     run_options o;
     o.interval_ns = 1'000'000;
-    o.watch = [&](const std::vector<job_report>& jobs) { seen.insert(jobs[0].state); };
-    const plan p = plan_of(exec("j", "sleep 0.05; echo x", "stdout = \"o\"\nverify = \"true\"\n") + exec("k", "exit 2"), dir.path());
+    o.watch = [&](const std::vector<job_report>& jobs) {
+        seen.insert(jobs[0].state);
+        if (jobs[0].state == job_state::running) std::ofstream(dir / "seen");
+    };
+    const plan p = plan_of(exec("j", "until [ -e seen ]; do sleep 0.01; done; echo x", "stdout = \"o\"\nverify = \"true\"\n") + exec("k", "exit 2"), dir.path());
     const auto r = run(p, o);
     EXPECT_TRUE(seen.contains(job_state::running));
     EXPECT_TRUE(seen.contains(job_state::ok));

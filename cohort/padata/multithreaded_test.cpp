@@ -203,7 +203,9 @@ TEST(multithreaded, a_stop_request_ends_it_with_ecanceled) {
     job.max_chunk = 1;
     job.stop = stop.get_token();
     job.run = [&](std::size_t, std::size_t) {
-        if (++done == 100) stop.request_stop();
+        const std::size_t n = ++done;
+        if (n == 100) stop.request_stop();
+        while (n > 100 && !stop.stop_requested()) sys::yield_thread();  // whoever asks may be kept from its CPU just now
         return 0;
     };
     job.undo = [&](std::size_t b, std::size_t e) { undone += e - b; };

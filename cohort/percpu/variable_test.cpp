@@ -47,6 +47,7 @@ TEST(percpu_variable, takes_the_same_operations_as_allocated_objects) {
     this_cpu::inc(plain_variable);
     this_cpu::add(plain_variable, 41);
     EXPECT_EQ(sum(plain_variable), before + 42);
+    this_cpu::add(plain_variable, -42);  // another test looks at how it begins
     this_cpu::add(struct_variable.member(&limits_of_test::high), 1);
     int high = 0;
     for_each_possible_cpu(struct_variable, [&](unsigned, limits_of_test& copy) { high += std::exchange(copy.high, 9); });

@@ -444,7 +444,7 @@ TEST(worker_set, a_worker_stands_back_while_its_cpu_is_lent_and_comes_when_the_l
     auto set = unbound({.name = "t", .general = cpumask{0}});
     jobs j;
     int stood_back = 0;
-    for (int i = 1; i <= 50; ++i) {
+    for (int i = 1; i <= 50 || (stood_back == 0 && i <= 20'000); ++i) {
         wait_until([&] { return set->idle_workers().parked == 1 && set->idle_workers().searching == 0; });
         j.add(1, *set, 0);
         auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
@@ -459,7 +459,7 @@ TEST(worker_set, a_worker_stands_back_while_its_cpu_is_lent_and_comes_when_the_l
 TEST(worker_set, a_lender_holds_up_nobody_elses_work) {
     auto set = unbound({.name = "t", .general = cpumask{0}});
     int came = 0;  // while the lender was never silent for long; it may be preempted, so one such round of many is enough
-    for (int i = 0; i < 100 && came == 0; ++i) {
+    for (int i = 0; i < 20'000 && came == 0; ++i) {
         jobs mine, others;
         wait_until([&] { return set->idle_workers().parked == 1; });
         auto last = std::chrono::steady_clock::now();

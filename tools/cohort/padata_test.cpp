@@ -35,7 +35,8 @@ TEST_F(padata_cli, a_mask_that_is_written_while_a_pipe_runs_moves_the_work_and_n
     if (!two_cpus()) GTEST_SKIP() << "needs CPUs 0 and 1";
     expect(0, R"sh(set -e
         start_pipe --control ctl
-        feed 1 4000; until_so '[ -e ctl/parallel_cpumask ] && [ $(sort -u cpus 2>/dev/null | wc -l) = 2 ]'
+        # Until both CPUs have had a block: on a busy machine one may take many before the other comes.
+        until_so 'feed 1 1000; [ -e ctl/parallel_cpumask ] && [ $(sort -u cpus 2>/dev/null | wc -l) = 2 ]'
         echo 1 >ctl/parallel_cpumask
         until_so '[ "$(cat ctl/usable_parallel_cpulist)" = 0 ]'
         until_so '[ $(($(stat -c %s all) - $(stat -c %s out))) -lt 2048 ]'

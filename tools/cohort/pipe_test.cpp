@@ -217,11 +217,13 @@ TEST_F(pipe_cli, an_input_that_cannot_be_read_is_exit_5) {
 /// SIGNAL while the pipe is busy, blocked on its input, or blocked on its output.
 class pipe_signal : public pipe_cli, public ::testing::WithParamInterface<const char*> {
 protected:
+    /// A time to sleep for, and the pattern of its process: of no other test's.
+    std::string before_scripts() const override { return "long=777.$$ asleep=\"^sleep 777[.]$$\\$\""; }
     /// `setup`, then the pipe in the background, then a signal once `until` succeeds.
     void expect_stopped(const std::string& setup, const std::string& pipe, const std::string& until) {
         const std::string number = std::string(GetParam()) == "INT" ? "130" : "143";
         expect(0, "set -m  # job control, so that a background job does not ignore SIGINT\n" + setup + "\n" + pipe + " & p=$!\nuntil " + until + "; do :; done\nkill -" + GetParam() + " $p; wait $p; test $? = " + number +
-                      " || { echo \"not " + number + "\" >&2; exit 1; }\nls out* 2>/dev/null && exit 2\n! pgrep -f 'sleep 7[7]7' >&2");
+                      " || { echo \"not " + number + "\" >&2; exit 1; }\nls out* 2>/dev/null && exit 2\nuntil_so '! pgrep -f \"$asleep\" >&2'");
     }
 };
 INSTANTIATE_TEST_SUITE_P(signals, pipe_signal, ::testing::Values("INT", "TERM"), [](const auto& p) { return std::string(p.param); });
@@ -239,8 +241,8 @@ TEST_P(pipe_signal, ends_it_while_the_output_is_stuck) {
     expect_stopped("mkfifo h; exec 8<>h", "$cohort pipe -- cat </dev/zero >h", "sleep 0.2");
 }
 TEST_P(pipe_signal, ends_it_with_its_children) {
-    expect_stopped("", "$cohort pipe -o out -- sh -c 'touch started; sleep 777' </dev/zero", "test -e started");
-    expect_stopped("rm started", "$cohort pipe -o out -- sh -c 'trap \"\" INT TERM; touch started; sleep 777' </dev/zero", "test -e started");
+    expect_stopped("", "$cohort pipe -o out -- sh -c 'touch started; sleep $1' sh $long </dev/zero", "test -e started");
+    expect_stopped("rm started", "$cohort pipe -o out -- sh -c 'trap \"\" INT TERM; touch started; sleep $1' sh $long </dev/zero", "test -e started");
 }
 
 TEST_F(pipe_cli, wrong_words_are_exit_2_and_say_which) {

@@ -19,12 +19,12 @@
 
 namespace cohort::work::testing {
 
-/// False, and a failed test, after half a minute.
+/// False, and a failed test, after two minutes.
 inline bool wait_until(const std::function<bool()>& holds, const char* what = "") {
-    auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);
     while (!holds()) {
         if (std::chrono::steady_clock::now() > deadline) {
-            ADD_FAILURE() << "waited half a minute in vain " << what;
+            ADD_FAILURE() << "waited two minutes in vain " << what;
             return false;
         }
         sys::yield_thread();
