@@ -33,5 +33,13 @@ def cpuset_guest():
     return compiled("cpuset_guest", ["cpuset_guest*"], "g++", ["-std=c++23"])
 
 
+def cpuset_live_guest(build):
+    """The backends of the library that is built in `build`, in a program that tries them on the kernel it runs on."""
+    library = os.path.join(build, "libcohort.a")
+    if not os.path.exists(library):
+        raise unsupported(f"{library} is not there: make builds it")
+    return compiled("cpuset_live_guest", ["cpuset_live_guest.cpp", os.path.abspath(library)], "g++", ["-std=c++23", "-I" + os.path.dirname(HERE)])
+
+
 def run_init():
     return compiled("run_init", ["run_init.c", "guest.h"], "gcc", ["-std=gnu11"])

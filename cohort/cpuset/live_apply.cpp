@@ -139,6 +139,11 @@ private:
         if (path.empty()) return tree_.remove(path);
         const auto was = save(path);
         if (!was) return std::unexpected(error{was.error().code, was.error().object, "remove", was.error().reason});
+        // A partition that is removed gives its CPUs back some time later on old kernels, and then those of a set that took them meanwhile: it becomes a member first.
+        if (!tree_.v1() && tree_.read(path, std::string(partition_file)).value_or("member") != "member") {
+            apply_report::step ignored;
+            if (auto r = write({.what = verb::write, .path = path, .file = std::string(partition_file), .text = "member"}, ignored); !r) return r;
+        }
         if (auto r = tree_.remove(path); !r) return r;
         undo_.push_back([this, saved = *was]() -> result<void> {
             if (auto r = tree_.create(saved.path); !r) return r;
