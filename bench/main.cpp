@@ -35,5 +35,6 @@ int main(int argc, char** argv) {
     cohort::bench::run_percpu_alloc(s);
     cohort::bench::run_percpu_rwsem(s);
     cohort::bench::run_percpu_memory(s);
+    cohort::bench::run_cpuset_plan(s);
     return 0;
 }

@@ -126,6 +126,7 @@ model::model(const machine::topology& t, model_options o) : world_(std::make_uni
     detail::make_domains(w);
 }
 
+model::model(std::unique_ptr<detail::world> w) : world_(std::move(w)) {}
 model::~model() = default;
 model::model(model&&) noexcept = default;
 model& model::operator=(model&&) noexcept = default;
@@ -135,6 +136,10 @@ answer model::perform(const operation& op) {
     detail::make_domains(*world_);
     return out;
 }
+
+model model::clone() const { return model(detail::copy(*world_)); }
+
+bool model::is_v1() const { return world_->v1; }
 
 std::string model::broken() const { return detail::broken(*world_); }
 

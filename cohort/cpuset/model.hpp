@@ -54,6 +54,9 @@ public:
 
     answer perform(const operation& op);
 
+    /// Another machine in the same state, to try things on. Cost: all sets and tasks.
+    model clone() const;
+
     /// The first broken invariant, or "". Cost: all sets and tasks.
     std::string broken() const;
     /// Paths of all sets in pre-order, the root first, as ".".
@@ -61,7 +64,12 @@ public:
     /// Names of the files that this set has, in the order in which `ls` would show them.
     std::vector<std::string> files(const std::string& path) const;
 
+    bool is_v1() const;
+    /// For the rest of this room, which looks without asking file by file.
+    const detail::world& state() const { return *world_; }
+
 private:
+    explicit model(std::unique_ptr<detail::world> w);
     std::unique_ptr<detail::world> world_;
 };
 

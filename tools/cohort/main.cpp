@@ -12,7 +12,11 @@ int main(int argc, char** argv) {
     all.noun("cpuset", "CPUs and memory nodes of control groups: what a write will do, and why");
     add_cpuset_show(all);
     add_cpuset_change(all);
+    add_cpuset_explain(all);
+    add_cpuset_lint(all);
+    add_cpuset_plan(all);
     add_cpuset_simulate(all);
+    add_cpuset_what_if(all);
     all.noun("padata", "Parallel jobs in order: running instances and their CPU masks");
     add_padata(all);
     add_padata_demo(all);

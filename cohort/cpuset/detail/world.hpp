@@ -30,12 +30,11 @@ struct request {
     bool wants_nothing() const { return cpus.empty() && exclusive.empty(); }
 };
 
-/// A cgroup, and its cpuset where the parent hands the controller on. Ownership: a group owns its children.
-struct group {
+struct group;
+
+/// What a group knows, apart from its family: copied as it is when a world is copied.
+struct group_data {
     std::string name;
-    group* parent = nullptr;
-    group *first = nullptr, *last = nullptr, *next = nullptr, *before = nullptr;  // children and siblings, in the order of creation
-    std::map<std::string, std::unique_ptr<group>, std::less<>> children;
     std::set<std::string, std::less<>> tasks;  // its own
     std::size_t tasks_below = 0;               // in the whole subtree, itself included
     bool hands_on = false;                     // cpuset in cgroup.subtree_control
@@ -55,6 +54,13 @@ struct group {
     bool hardwall = false, migrate = false, spread_page = false, spread_slab = false, clone_children = false;  // version 1
     int relax = -1;
     pressure_meter pressure;
+};
+
+/// A cgroup, and its cpuset where the parent hands the controller on. Ownership: a group owns its children.
+struct group : group_data {
+    group* parent = nullptr;
+    group *first = nullptr, *last = nullptr, *next = nullptr, *before = nullptr;  // children and siblings, in the order of creation
+    std::map<std::string, std::unique_ptr<group>, std::less<>> children;
 
     bool is_root() const { return !parent; }
     bool valid() const { return is_valid(state); }
@@ -79,7 +85,8 @@ struct verdict {
     bool refused() const { return code != 0; }
 };
 
-struct world {
+/// The state of the machine, apart from groups and tasks.
+struct world_data {
     kernel profile = kernel::v6_12;
     bool v1 = false;
     cpumask possible, active, boot_isolated;
@@ -92,18 +99,26 @@ struct world {
     std::vector<cpumask> domains;      // as the scheduler has them
     bool domains_due = false;          // this operation makes them anew
     cpumask at_work;                   // the mask that a walk is computing; see propagate.cpp
-    std::unique_ptr<group> root;
-    std::map<std::string, task, std::less<>> tasks;
     bool pressure_on = false, suspended = false;
     std::int64_t now = 0;              // seconds
-    const group* user = nullptr;       // commands are given by the user that this group is delegated to; null: root
 
     const rules& kernel_rules() const { return rules_of(profile); }
+};
+
+struct world : world_data {
+    std::unique_ptr<group> root;
+    std::map<std::string, task, std::less<>> tasks;
+    const group* user = nullptr;       // commands are given by the user that this group is delegated to; null: root
+
     bool admin() const { return !user; }
 };
 
+// copy.cpp
+std::unique_ptr<world> copy(const world& w);
+
 // tree.cpp
 group* find(world& w, std::string_view path);
+inline const group* find(const world& w, std::string_view path) { return find(const_cast<world&>(w), path); }
 std::string path_of(const group& g);
 /// The next cpuset in pre-order below `top`, `top` being the first; null at the end. skip: nothing below `at`.
 group* next_cpuset(group* at, const group* top, bool skip = false);

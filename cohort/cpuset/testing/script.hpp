@@ -72,6 +72,8 @@ public:
         for (const std::string& item : a.list) out += (out.empty() ? "" : " ") + item;
         return out;
     }
+    /// For what looks at a model as a whole.
+    model& subject() { return model_; }
 
 private:
     static std::string_view trimmed(std::string_view text) {

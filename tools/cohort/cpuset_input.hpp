@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What explain, what-if, lint and plan look at: a snapshot's file, a script on a machine that may not be there, or the live tree.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include <cohort/cpuset/snapshot.hpp>
+
+#include "command.hpp"
+
+namespace cohort::cli {
+
+struct tree_options {
+    std::optional<std::string> snapshot, kernel, machine;
+    bool v1 = false, json = false;
+};
+
+/// Adds --snapshot, --kernel, --machine, --v1 and --json, and says in the notes which of them chooses what.
+void add_tree_options(command& c, tree_options& o);
+
+struct tree {
+    machine::topology machine;
+    cpuset::loaded loaded;
+    cpuset::model& model() { return loaded.model; }
+};
+
+/// The tree that the options choose; null: what is wrong with them was told, and `code` is the exit code. Differences between a snapshot and the model are told on stderr.
+struct chosen_tree {
+    std::unique_ptr<tree> found;
+    exit_code code = exit_code::ok;
+};
+result<chosen_tree> choose_tree(const tree_options& o, const std::string& command);
+
+/// "/a/b", "a/b/", "a/b" -> "a/b"; "/", ".", "" -> ".".
+std::string tree_path(std::string text);
+
+/// One object, indented, any byte made UTF-8.
+void print_json(const nlohmann::ordered_json& j);
+nlohmann::ordered_json lines_json(const std::vector<cpuset::operation>& operations);
+
+}  // namespace cohort::cli
