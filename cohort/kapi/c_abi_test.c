@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cohort.h from a C11 program's side. Each function is one claim; it returns 0, or the line of the first check that failed. */
+#define _GNU_SOURCE
 #include <cohort.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CHECK(claim) do { if (!(claim)) return __LINE__; } while (0)
 
@@ -145,6 +149,44 @@ int c_masks_change_by_list_and_a_bad_one_leaves_the_old(void) {
     cohort_padata_free(pool);
     cohort_padata_free(NULL);
     cohort_shell_free(NULL);
+    return 0;
+}
+
+int c_user_masks_keep_what_was_asked_for(void) {
+    char usable[64], user[64], why[8] = "x";
+    cohort_padata *pool;
+    CHECK(cohort_padata_alloc(NULL, &pool) == 0);
+    CHECK(cohort_padata_stopped(pool, why, sizeof why) == 0 && why[0] == '\0');
+    CHECK(cohort_padata_stopped(pool, NULL, 0) == 0);
+    CHECK(cohort_padata_user_cpumask(pool, 7, user, sizeof user) == -EINVAL);
+    CHECK(cohort_padata_cpumask(pool, COHORT_MASK_PARALLEL, usable, sizeof usable) > 0);
+    usable[strspn(usable, "0123456789")] = '\0';
+    CHECK(cohort_padata_set_cpumask(pool, COHORT_MASK_PARALLEL, usable) == 0);
+    CHECK(cohort_padata_user_cpumask(pool, COHORT_MASK_PARALLEL, user, sizeof user) == (int)strlen(usable) && !strcmp(user, usable));
+    CHECK(cohort_padata_user_cpumask(pool, COHORT_MASK_SERIAL, NULL, 0) > 0);
+    cohort_padata_free(pool);
+    return 0;
+}
+
+int c_a_control_directory_goes_with_its_handle(void) {
+    char place[] = "/tmp/cohort-c-abi-XXXXXX", path[64];
+    cohort_padata *pool;
+    cohort_control *control, *second;
+    CHECK(mkdtemp(place) != NULL);
+    CHECK(cohort_padata_alloc(NULL, &pool) == 0);
+    CHECK(cohort_control_alloc(NULL, NULL, &control) == -EINVAL);
+    CHECK(cohort_control_alloc(pool, place, NULL) == -EINVAL);
+    CHECK(cohort_control_alloc(pool, place, &control) == 0);
+    CHECK(!strcmp(cohort_control_directory(control), place));
+    CHECK(cohort_control_alloc(pool, place, &second) == -EBUSY);
+    CHECK(strstr(cohort_last_error(), place) != NULL);
+    snprintf(path, sizeof path, "%s/parallel_cpumask", place);
+    CHECK(access(path, W_OK) == 0);
+    cohort_control_free(control);
+    CHECK(access(path, F_OK) != 0);
+    cohort_control_free(NULL);
+    cohort_padata_free(pool);
+    rmdir(place);
     return 0;
 }
 

@@ -10,6 +10,7 @@
 
 #include <cohort/kapi/c/cohort.h>
 #include <cohort/kapi/detail/c_call.hpp>
+#include <cohort/padata/control.hpp>
 #include <cohort/padata/instance.hpp>
 #include <cohort/padata/job.hpp>
 #include <cohort/padata/multithreaded.hpp>
@@ -24,6 +25,10 @@ static_assert(COHORT_VERSION_NUMBER == COHORT_PROJECT_VERSION, "cohort.h and CMa
 
 struct cohort_padata {
     std::unique_ptr<padata::instance> inst;
+};
+
+struct cohort_control {
+    std::unique_ptr<padata::control> control;
 };
 
 struct cohort_shell {
@@ -134,6 +139,32 @@ int cohort_padata_cpumask(cohort_padata* p, int which, char* text, size_t size) 
     });
 }
 
+int cohort_padata_user_cpumask(cohort_padata* p, int which, char* text, size_t size) {
+    return entry("padata", "user_cpumask", [&] {
+        const auto kind = read_kind(which);
+        if (!kind) return failed(kind.error());
+        return write_text(p->inst->user_mask(*kind).list(), text, size);
+    });
+}
+
+int cohort_padata_stopped(cohort_padata* p, char* why, size_t size) {
+    return entry("padata", "stopped", [&] { return write_text(p->inst->why_stopped(), why, size) > 0 ? 1 : 0; });
+}
+
+int cohort_control_alloc(cohort_padata* p, const char* directory, cohort_control** out) {
+    return entry("control", "alloc", [&] {
+        if (!p || !out) return failed(EINVAL, "control", "alloc", p ? "no place for the result" : "no padata instance");
+        auto made = padata::control::create(*p->inst, {.directory = directory ? directory : ""});
+        if (!made) return failed(made.error());
+        *out = new cohort_control{std::move(*made)};
+        return 0;
+    });
+}
+
+void cohort_control_free(cohort_control* c) { delete c; }
+
+const char* cohort_control_directory(const cohort_control* c) { return c->control->directory().c_str(); }
+
 int cohort_padata_poll(cohort_padata* p) { return p->inst->poll() ? 1 : 0; }
 
 int cohort_shell_alloc(cohort_padata* p, const cohort_shell_options* options, cohort_shell** out) {
@@ -147,8 +178,9 @@ int cohort_shell_alloc(cohort_padata* p, const cohort_shell_options* options, co
         switch (o->when_full) {
         case COHORT_FULL_HELP: inner.when_full = padata::full_policy::help; break;
         case COHORT_FULL_BLOCK: inner.when_full = padata::full_policy::block; break;
+        case COHORT_FULL_HELP_ALL: inner.when_full = padata::full_policy::help_all; break;
         case COHORT_FULL_EAGAIN: inner.when_full = padata::full_policy::eagain; break;
-        default: return failed(EINVAL, "shell", "alloc", "when_full is none of COHORT_FULL_HELP, COHORT_FULL_BLOCK, COHORT_FULL_EAGAIN");
+        default: return failed(EINVAL, "shell", "alloc", "when_full is none of COHORT_FULL_HELP, COHORT_FULL_HELP_ALL, COHORT_FULL_BLOCK, COHORT_FULL_EAGAIN");
         }
         inner.inline_jobs = !o->no_inline;
         auto made = padata::shell::create(*p->inst, inner);

@@ -27,9 +27,10 @@ namespace cohort::padata {
 
 /// What do_parallel does when the window is full.
 enum class full_policy {
-    block,   ///< the submitter waits until half of the window is free
-    help,    ///< the submitter runs queued jobs itself while it waits, if its CPU is in the parallel mask
-    eagain,  ///< EAGAIN at once; nothing changed
+    block,     ///< the submitter waits until half of the window is free
+    help,      ///< the submitter runs queued jobs of this stream itself while it waits, if its CPU is in the parallel mask
+    help_all,  ///< as help, but jobs of every stream of the instance: for a thread that feeds many. Inside a callback it is help
+    eagain,    ///< EAGAIN at once; nothing changed
 };
 
 struct shell_options {

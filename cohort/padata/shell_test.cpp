@@ -162,8 +162,55 @@ TEST(shell, byte_window_bounds_what_flies_and_admits_a_job_larger_than_itself) {
     EXPECT_FALSE(out.bad);
 }
 
+/// Nobody else runs anything: what is done, the one who waits has done.
+TEST(shell, who_waits_for_room_with_help_all_runs_other_streams_too) {
+    auto inst = make_instance({.own_threads = false});
+    auto other = make_shell(*inst, {.inline_jobs = false});
+    auto s = make_shell(*inst, {.window = 1, .when_full = full_policy::help_all, .inline_jobs = false});
+    std::deque<completion> held;
+    auto waits = [&] { return s.submit([&](completion done) { held.push_back(std::move(done)); }, [] {}); };
+    int ran = 0;
+    auto ends_it = [&] {
+        ++ran;
+        if (!s.poll()) held.clear();  // its parallel() has run: now it ends
+    };
+    ASSERT_TRUE(waits());
+    // The only job in the window ends when those of the other stream have run.
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(other.submit(ends_it, [] {}));
+    ASSERT_TRUE(waits());
+    EXPECT_GE(ran, 1);
+    const int before = ran;
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(other.submit(ends_it, [] {}));
+    ASSERT_TRUE(s.drain());
+    EXPECT_GT(ran, before);
+    ASSERT_TRUE(other.drain());
+    EXPECT_EQ(ran, 4);
+}
+
+TEST(shell, who_waits_inside_a_callback_with_help_all_runs_its_own_stream_only) {
+    auto inst = make_instance({.own_threads = false});
+    auto other = make_shell(*inst, {.inline_jobs = false});
+    auto outer = make_shell(*inst, {.inline_jobs = false});
+    auto s = make_shell(*inst, {.window = 1, .when_full = full_policy::help_all, .inline_jobs = false});
+    int others = 0, mine = 0, seen = -1;
+    ASSERT_TRUE(outer.submit(
+        [&] {
+            for (int i = 0; i < 3; ++i) ASSERT_TRUE(s.submit([&] { ++mine; }, [] {}));
+            seen = others;
+        },
+        [] {}));
+    ASSERT_TRUE(other.submit([&] { ++others; }, [] {}));
+    ASSERT_TRUE(outer.poll());
+    EXPECT_EQ(seen, 0);
+    EXPECT_GE(mine, 2);
+    ASSERT_TRUE(s.drain());
+    ASSERT_TRUE(other.drain());
+    EXPECT_EQ(mine, 3);
+    EXPECT_EQ(others, 1);
+}
+
 TEST(shell, submitting_from_callbacks_of_the_same_shell_never_blocks) {
-    for (full_policy policy : {full_policy::block, full_policy::help, full_policy::eagain}) {
+    for (full_policy policy : {full_policy::block, full_policy::help, full_policy::help_all, full_policy::eagain}) {
         auto inst = make_instance();
         auto s = make_shell(*inst, {.window = 2, .when_full = policy});
         std::atomic<int> delivered{0};

@@ -332,7 +332,7 @@ TEST(padata_stress, shells_come_and_go_while_others_work) {
         users.emplace_back([&, t] {
             rng random{seed + static_cast<std::uint64_t>(t) * 7919 + 1};
             for (std::uint64_t round = 0; round < rounds; ++round) {
-                auto policy = static_cast<full_policy>(random() % 2);  // block or help
+                auto policy = static_cast<full_policy>(random() % 3);  // block, help or help_all
                 auto s = shell::create(*inst, {.window = 1u << random() % 5, .when_full = policy, .inline_jobs = random() % 2 == 0}).value();
                 std::uint64_t next = 0, jobs = random() % 64;
                 for (std::uint64_t i = 0; i < jobs; ++i) {

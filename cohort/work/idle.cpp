@@ -11,6 +11,11 @@
 
 namespace cohort::work {
 
+namespace {
+/// What stands in worker::lent: ticks, but for the lowest bit.
+std::uint64_t lent_now(lender by) { return (sys::ticks() & ~std::uint64_t{1}) | (by.runs_all ? 1 : 0); }
+}  // namespace
+
 void context::found(runnable& r) {
     bool more = false;
     if (own) own->choosing.store(false, std::memory_order_release);  // claimed; pairs with [seq_cst: set_cpus]
@@ -46,17 +51,17 @@ worker* worker_set::unpark_locked(worker& w) {
 
 /// The worker that parked last has the warmest cache; one on the caller's own CPU would only take it away, so it comes last, and where the caller runs
 /// work there itself it only stands by.
-worker* worker_set::choose_idle_locked(int lent_cpu) {
+worker* worker_set::choose_idle_locked(lender by) {
     if (idle_.empty()) return nullptr;
-    int here = lent_cpu >= 0 ? lent_cpu : sys::current_cpu();
+    int here = by.cpu >= 0 ? by.cpu : sys::current_cpu();
     worker* best = idle_.back();
     if (best->cpu == here && idle_.size() > 1) best = idle_[idle_.size() - 2];
-    if (best->cpu != lent_cpu) return unpark_locked(*best);
+    if (best->cpu != by.cpu) return unpark_locked(*best);
     idle_.erase(std::find(idle_.begin(), idle_.end(), best));
     best->idle = false;  // still parked, but neither searching nor to be woken by publishers: it looks by itself
     best->back = true;
     best->token.fetch_add(1, std::memory_order_release);  // pairs with [acquire: sleep]
-    best->lent.store(sys::ticks(), std::memory_order_relaxed);
+    best->lent.store(lent_now(by), std::memory_order_relaxed);
     state_.fetch_sub(one_parked, std::memory_order_seq_cst);
     return best;
 }
@@ -66,31 +71,31 @@ void worker_set::ring(worker* w) {
     if (w) sys::futex_wake(w->token, 1);
 }
 
-void worker_set::wake_one(int lent_cpu) {
+void worker_set::wake_one(lender by) {
     worker* w = nullptr;
     {
         sys::spin_guard hold(lock_);
-        if (unpack(state_.load(std::memory_order_seq_cst)).searching == 0) w = choose_idle_locked(lent_cpu);
+        if (unpack(state_.load(std::memory_order_seq_cst)).searching == 0) w = choose_idle_locked(by);
     }
     ring(w);
 }
 
-void worker_set::lend(int cpu) {
-    worker* w = find(cpu);
-    if (w) w->lent.store(sys::ticks(), std::memory_order_relaxed);
+void worker_set::lend(lender by) {
+    worker* w = find(by.cpu);
+    if (w) w->lent.store(lent_now(by), std::memory_order_relaxed);
 }
 
-/// Whoever lends his thread runs his own work alone: where something else is listed too, its worker is needed.
+/// A lender that runs its own work alone holds up nobody else's: where something else is listed too, its worker is needed.
 bool worker_set::must_stand_back(const worker& w) const {
     std::uint64_t at = w.lent.load(std::memory_order_relaxed);
-    if (at == 0 || listed_count_.load(std::memory_order_relaxed) != 1) return false;
+    if (at == 0 || ((at & 1) == 0 && listed_count_.load(std::memory_order_relaxed) != 1)) return false;
     // Signed: the clock may be read before `at`, and the lender speak in between.
     return static_cast<double>(static_cast<std::int64_t>(sys::ticks() - at)) * sys::ns_per_tick() < stand_back_us * 1'000;
 }
 
 /// For a worker that stops searching without having looked (it lost its role, or stands back): publishers that saw it searching woke nobody.
 worker* worker_set::successor_locked() {
-    return head_ && unpack(state_.load(std::memory_order_seq_cst)).searching == 0 ? choose_idle_locked(-1) : nullptr;
+    return head_ && unpack(state_.load(std::memory_order_seq_cst)).searching == 0 ? choose_idle_locked({}) : nullptr;
 }
 
 /// Between batches, while a lender runs work on this CPU: two threads that take turns there would only hold each other's claimed jobs up.

@@ -47,8 +47,8 @@ void publish_and_retire(worker_set& set, std::mt19937_64& random, std::uint64_t 
                     set.publish_on(*j, cpumask{static_cast<int>(random() % cpus)});
                     break;
                 case 1:
-                    set.lend(static_cast<int>(random() % cpus));
-                    j->add(n, set, static_cast<int>(random() % cpus));
+                    set.lend({static_cast<int>(random() % cpus), random() % 2 == 0});
+                    j->add(n, set, {static_cast<int>(random() % cpus), random() % 2 == 0});
                     break;
                 default: j->add(n, set);
             }

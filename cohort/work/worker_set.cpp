@@ -189,12 +189,12 @@ void worker_set::list_locked(runnable& r) {
     listed_count_.fetch_add(1, std::memory_order_seq_cst);
 }
 
-void worker_set::list(runnable& r, int lent_cpu) {
+void worker_set::list(runnable& r, lender by) {
     worker* woken = nullptr;
     {
         sys::spin_guard hold(lock_);
         list_locked(r);
-        if (unpack(state_.load(std::memory_order_seq_cst)).searching == 0) woken = choose_idle_locked(lent_cpu);
+        if (unpack(state_.load(std::memory_order_seq_cst)).searching == 0) woken = choose_idle_locked(by);
     }
     ring(woken);
 }
@@ -335,8 +335,8 @@ bool worker_set::step(context& ctx, runnable*& current) {
     return false;
 }
 
-bool worker_set::poll() {
-    context ctx{this, nullptr, sys::current_cpu()};
+bool worker_set::poll(bool helping) {
+    context ctx{this, nullptr, sys::current_cpu(), helping};
     if (deliver_stray(ctx)) return true;
     runnable* current = nullptr;
     bool did = step(ctx, current);

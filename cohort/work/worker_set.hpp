@@ -9,6 +9,7 @@
 /// Kernel: struct workqueue_struct, alloc_workqueue, apply_workqueue_attrs (kernel/workqueue.c, v6.12).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -35,6 +36,12 @@ struct worker_set_options {
     std::uint32_t spin_ns = 20'000;  ///< how long an idle worker looks before it parks
 };
 
+/// A thread that is about to run work on this CPU itself, so that the worker there stands back. -1: nobody is.
+struct lender {
+    int cpu = -1;
+    bool runs_all = false;  ///< it runs whatever is listed, as poll(); false: its own runnable alone
+};
+
 /// A resource, held by unique_ptr.
 /// Synchronization: all members may be called from any thread. `lock_` guards the list, the mailboxes' owners and the parked workers; it is never held
 /// while a callback runs. Lock order: lock_ before a mailbox's lock.
@@ -45,17 +52,17 @@ public:
     /// Everything published must have been retired. Joins the threads; mail not delivered yet is dropped.
     ~worker_set();
 
-    /// The caller has made work of `r` visible by a seq_cst store. lent_cpu: the caller is about to run work itself on that CPU (lend() tells that it still
-    /// does), so the worker there stands back; -1: it is not. Cost: two loads when workers are awake; a futex wake when one must be woken.
-    void publish(runnable& r, int lent_cpu = -1) {
+    /// The caller has made work of `r` visible by a seq_cst store. `by`: the caller, if it lends itself (lend() tells that it still does).
+    /// Cost: two loads when workers are awake; a futex wake when one must be woken.
+    void publish(runnable& r, lender by = {}) {
         // seq_cst: after the caller's store. Pairs with [seq_cst: unlist] in dry().
-        if (!r.listed_.load(std::memory_order_seq_cst)) return list(r, lent_cpu);
-        wake_if_idle(lent_cpu);
+        if (!r.listed_.load(std::memory_order_seq_cst)) return list(r, by);
+        wake_if_idle(by);
     }
     /// As publish(), and wakes the workers of these CPUs, whether others search or not: for helpers that are to stand on certain nodes.
     void publish_on(runnable& r, const cpumask& cpus);
-    /// The calling thread still runs work on `cpu`; to be said at least every stand_back_us while it does.
-    void lend(int cpu);
+    /// The calling thread still runs work on `by.cpu`; to be said at least every stand_back_us while it does.
+    void lend(lender by);
     /// Waits until no worker is inside `r` or holds it. Not from a callback of `r`.
     void retire(runnable& r);
     /// Hands `m` to the worker of `cpu`; where it has none, to whoever polls, or to the first worker.
@@ -68,11 +75,13 @@ public:
     /// Binds the workers of the masks to their CPUs again: the system unbinds a thread whose CPU goes offline or leaves the cpuset, and others may.
     void bind_again();
 
-    /// Lends the calling thread for one batch or the mail that nobody owns. Returns whether it did anything.
-    bool poll();
+    /// Lends the calling thread for one batch or the mail that nobody owns. Returns whether it did anything. helping: it waits for such work anyway.
+    bool poll(bool helping = false);
 
     gate* around() const { return options_.around; }
     int general_workers() const { return general_count_.load(std::memory_order_relaxed); }
+    /// Runnables that have work, or had until a moment ago.
+    int listed() const { return std::max(listed_count_.load(std::memory_order_relaxed), 1); }
     /// CPUs of the general workers.
     cpumask general_cpus() const;
     const std::string& name() const { return options_.name; }
@@ -100,17 +109,17 @@ private:
     static idle_state unpack(std::uint64_t s) { return {static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(s >> 32)}; }
 
     worker* own_worker() const;  // the calling thread's, if it is one of this set's
-    void wake_if_idle(int lent_cpu = -1) {
+    void wake_if_idle(lender by = {}) {
         // seq_cst: after the caller's store. Pairs with [rmw: park] and [rmw: found].
         idle_state s = unpack(state_.load(std::memory_order_seq_cst));
-        if (s.parked > 0 && s.searching == 0) wake_one(lent_cpu);
+        if (s.parked > 0 && s.searching == 0) wake_one(by);
     }
     void list_locked(runnable& r) COHORT_REQUIRES(lock_);
-    void list(runnable& r, int lent_cpu);
-    void wake_one(int lent_cpu);
+    void list(runnable& r, lender by);
+    void wake_one(lender by);
     static void ring(worker* w);
     worker* unpark_locked(worker& w) COHORT_REQUIRES(lock_);
-    worker* choose_idle_locked(int lent_cpu) COHORT_REQUIRES(lock_);
+    worker* choose_idle_locked(lender by) COHORT_REQUIRES(lock_);
     worker* successor_locked() COHORT_REQUIRES(lock_);
     bool must_stand_back(const worker& w) const;
     void give_way(worker& w, runnable*& current);

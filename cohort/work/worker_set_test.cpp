@@ -446,9 +446,9 @@ TEST(worker_set, a_worker_stands_back_while_its_cpu_is_lent_and_comes_when_the_l
     int stood_back = 0;
     for (int i = 1; i <= 50 || (stood_back == 0 && i <= 20'000); ++i) {
         wait_until([&] { return set->idle_workers().parked == 1 && set->idle_workers().searching == 0; });
-        j.add(1, *set, 0);
+        j.add(1, *set, {0});
         auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
-        while (std::chrono::steady_clock::now() < end) set->lend(0);
+        while (std::chrono::steady_clock::now() < end) set->lend({0});
         stood_back += j.done() < i;  // not always: this thread may have been preempted for longer than a lender's word holds
         wait_until([&] { return j.done() == i; });
     }
@@ -465,12 +465,12 @@ TEST(worker_set, a_lender_holds_up_nobody_elses_work) {
         auto last = std::chrono::steady_clock::now();
         bool silent = false;
         auto lend = [&] {
-            set->lend(0);
+            set->lend({0});
             auto now = std::chrono::steady_clock::now();
             silent = silent || now - last > std::chrono::microseconds(100);
             last = now;
         };
-        mine.add(1'000'000, *set, 0);
+        mine.add(1'000'000, *set, {0});
         lend();
         others.add(1, *set);
         while (others.done() == 0) lend();
@@ -480,6 +480,26 @@ TEST(worker_set, a_lender_holds_up_nobody_elses_work) {
         set->retire(others);
     }
     EXPECT_GT(came, 0);
+}
+
+TEST(worker_set, a_worker_stands_back_from_all_that_is_listed_for_a_lender_that_runs_all) {
+    const lender me{0, true};
+    auto set = unbound({.name = "t", .general = cpumask{0}});
+    jobs one, other;
+    int stood_back = 0;
+    for (int i = 1; i <= 50; ++i) {
+        wait_until([&] { return set->idle_workers().parked == 1 && set->idle_workers().searching == 0; });
+        one.add(1, *set, me);
+        other.add(1, *set, me);
+        auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
+        while (std::chrono::steady_clock::now() < end) set->lend(me);
+        stood_back += one.done() < i && other.done() < i;
+        while (set->poll(true)) set->lend(me);
+        wait_until([&] { return one.done() == i && other.done() == i; });
+    }
+    EXPECT_GT(stood_back, 0);
+    set->retire(one);
+    set->retire(other);
 }
 
 TEST(worker_set, carries_its_gate_and_its_name) {

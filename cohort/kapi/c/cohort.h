@@ -75,15 +75,30 @@ COHORT_API int cohort_padata_set_cpumask(cohort_padata *p, int which, const char
 /* Writes the mask that is in use (what was asked for & what this process may use) in list form. Returns its length, which may be size or more: then
  * the text was cut. Any thread. */
 COHORT_API int cohort_padata_cpumask(cohort_padata *p, int which, char *text, size_t size);
+/* The mask as it was asked for, CPUs that are not there now included; otherwise as cohort_padata_cpumask. */
+COHORT_API int cohort_padata_user_cpumask(cohort_padata *p, int which, char *text, size_t size);
+/* 1: a mask has no CPU that may be used, and submits answer -EINVAL until one returns; 0: it runs. `why` gets a sentence (empty: it runs), cut to size;
+ * may be NULL. Any thread. */
+COHORT_API int cohort_padata_stopped(cohort_padata *p, char *why, size_t size);
 /* Lends the calling thread for one batch of work. Returns 1 if there was any, 0 if not. Never waits. */
 COHORT_API int cohort_padata_poll(cohort_padata *p);
+
+/* A directory of files through which others read and set the masks (parallel_cpumask, serial_cpulist, usable_*, state, last_error), and `cohort padata
+ * ls|show|mask`. Freed before its instance; the directory goes with it. */
+typedef struct cohort_control cohort_control;
+/* directory: one that does not exist or is empty; NULL: the default place. Errors: -EBUSY (somebody else's), -ENOTEMPTY, -EPERM, and those of making files. */
+COHORT_API int cohort_control_alloc(cohort_padata *p, const char *directory, cohort_control **out);
+/* NULL is allowed. */
+COHORT_API void cohort_control_free(cohort_control *c);
+/* Its path. Valid as long as the control. */
+COHORT_API const char *cohort_control_directory(const cohort_control *c);
 
 /* --- shells: independent ordered streams ------------------------------------------------------------------------------------------------- */
 
 typedef struct cohort_shell cohort_shell;
 typedef struct cohort_job cohort_job;
 
-enum cohort_full { COHORT_FULL_HELP = 0, COHORT_FULL_BLOCK = 1, COHORT_FULL_EAGAIN = 2 };
+enum cohort_full { COHORT_FULL_HELP = 0, COHORT_FULL_BLOCK = 1, COHORT_FULL_EAGAIN = 2, COHORT_FULL_HELP_ALL = 3 };
 
 struct cohort_shell_options {
     size_t struct_size;

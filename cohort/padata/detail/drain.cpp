@@ -17,7 +17,8 @@ namespace cohort::padata::detail {
 bool shell_core::run(work::context& ctx) {
     std::uint32_t ns = job_ns_.load(std::memory_order_relaxed);
     std::uint32_t most = ns == 0 ? 1 : std::clamp<std::uint32_t>(batch_ns / ns, 1, most_in_batch);
-    auto sharers = static_cast<std::uint32_t>(std::max(inst_.workers().general_workers(), 1));
+    // Where there are streams enough for everybody, each worker takes what waits of one; the workers left over share this one.
+    auto sharers = static_cast<std::uint32_t>(std::max(inst_.workers().general_workers() - (inst_.workers().listed() - 1), 1));
     run_of_jobs r = ring_.claim(most, sharers);
     if (r.count == 0) return false;
     batches_.fetch_add(1, std::memory_order_relaxed);

@@ -87,20 +87,21 @@ result<void> shell_core::do_parallel(job& j, int& cb_cpu) {
         }
         waits_.fetch_add(1, std::memory_order_relaxed);
         // A worker that waited would be missing as a worker: it always helps.
-        wait_for_head(target, options_.when_full == full_policy::help || inst_.workers().on_worker());
+        wait_for_head(target, helps() || inst_.workers().on_worker());
         if (inst_.flags() & instance::impl::is_stopped) [[unlikely]] return inst_.stopped_error();
     }
-    inst_.workers().publish(*this, lendable_cpu());
+    inst_.workers().publish(*this, helps() ? as_lender() : work::lender{});
     return {};
 }
 
-/// The CPU on which this submitter will help when the window is full; -1: it will not.
-int shell_core::lendable_cpu() const {
-    if (options_.when_full != full_policy::help) return -1;
+/// The calling thread, where it may run jobs.
+work::lender shell_core::as_lender() const {
     int cpu = sys::current_cpu();
-    if (!inst_.usable(mask_kind::parallel).test(cpu)) return -1;
+    if (!inst_.usable(mask_kind::parallel).test(cpu)) return {};
     work::gate* gate = inst_.workers().around();
-    return gate && !gate->admits_inline(cpu) ? -1 : cpu;
+    if (gate && !gate->admits_inline(cpu)) return {};
+    // Inside a callback it helps its own stream alone: jobs that submit to it could nest without end.
+    return {cpu, options_.when_full == full_policy::help_all && !frame::top};
 }
 
 bool shell_core::has_room(const job& j) {
@@ -203,12 +204,11 @@ std::uint64_t shell_core::room_target() const {
 }
 
 bool shell_core::help_once() {
-    int cpu = sys::current_cpu();
-    if (!inst_.usable(mask_kind::parallel).test(cpu)) return false;
-    work::gate* gate = inst_.workers().around();
-    if (gate && !gate->admits_inline(cpu)) return false;
-    inst_.workers().lend(cpu);
-    work::context ctx{&inst_.workers(), nullptr, cpu, true};
+    const work::lender me = as_lender();
+    if (me.cpu < 0) return false;
+    inst_.workers().lend(me);
+    if (me.runs_all) return inst_.workers().poll(true);
+    work::context ctx{&inst_.workers(), nullptr, me.cpu, true};
     return run(ctx);
 }
 
@@ -254,7 +254,7 @@ result<void> shell_core::drain() {
         std::lock_guard hold(ring_);
         target = ring_.tail() + late_count_;
     }
-    wait_for_head(target, options_.when_full == full_policy::help || inst_.workers().on_worker(), polled());
+    wait_for_head(target, helps() || inst_.workers().on_worker(), polled());
     sys::spin_guard hold(exception_lock_);
     if (!std::exchange(exception_is_new_, false)) return {};
     return fail(EIO, inst_.object(), "drain", "a serial() threw an exception");

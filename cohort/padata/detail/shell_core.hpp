@@ -112,7 +112,8 @@ private:
     std::uint64_t room_target() const;
     void wait_for_head(std::uint64_t target, bool help, bool poll = false);
     bool help_once();
-    int lendable_cpu() const;
+    bool helps() const { return options_.when_full == full_policy::help || options_.when_full == full_policy::help_all; }
+    work::lender as_lender() const;
 
     // running
     void run_batch(work::context& ctx, run_of_jobs r);

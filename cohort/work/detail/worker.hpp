@@ -21,7 +21,7 @@ struct worker {
     bool parked = false;                    // [guarded: set's lock_] it sleeps, or is about to
     bool idle = false;                      // [guarded: set's lock_] it stands in idle_ and counts as parked
     bool back = false;                      // [guarded: set's lock_] it stands back for a lender
-    std::atomic<std::uint64_t> lent{0};     // [atomic: ticks at which a thread last said that it runs work on this CPU]
+    std::atomic<std::uint64_t> lent{0};     // [atomic: ticks at which a thread last said that it runs work on this CPU; lowest bit: all that is listed]
     bool searching = false;                 // counts as searching; while parked [guarded: set's lock_]
     std::atomic<bool> has_mail{false};      // [atomic: mailbox not empty]
     sys::spinlock mail_lock;

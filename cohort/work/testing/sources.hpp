@@ -38,9 +38,9 @@ public:
     explicit jobs(std::function<void(context&)> body = [](context&) {}, std::function<void(context&)> on_claim = nullptr)
         : body_(std::move(body)), on_claim_(std::move(on_claim)) {}
 
-    void add(int n, worker_set& set, int lent_cpu = -1) {
+    void add(int n, worker_set& set, lender by = {}) {
         left_.fetch_add(n);
-        set.publish(*this, lent_cpu);
+        set.publish(*this, by);
     }
     void add_silently(int n) { left_.fetch_add(n); }
     int done() const { return done_.load(); }
