@@ -182,6 +182,9 @@ result<bitmask<Tag, Bits>> bitmask<Tag, Bits>::parse_hex(std::string_view text, 
         begin += 2;
         if (begin == end || hex_value(text[begin]) < 0) return bad(EINVAL, begin, "a hex digit was expected after 0x");
     }
+    for (std::size_t i = begin; i < end; ++i) {
+        if (hex_value(text[i]) < 0 && !is_space(text[i]) && text[i] != ',') return bad(EINVAL, i, "a hex digit was expected, found " + cursor{text, i}.seen());
+    }
     for (int base = 0; end > begin;) {
         if (is_space(text[end - 1]) || text[end - 1] == ',') {
             --end;
@@ -190,7 +193,6 @@ result<bitmask<Tag, Bits>> bitmask<Tag, Bits>::parse_hex(std::string_view text, 
         int digits = 0;
         for (; end > begin && !is_space(text[end - 1]) && text[end - 1] != ','; --end, ++digits) {
             const int value = hex_value(text[end - 1]);
-            if (value < 0) return bad(EINVAL, end - 1, "a hex digit was expected, found " + cursor{text, end - 1}.seen());
             if (digits == 8) return bad(EOVERFLOW, end - 1, "a group has more than 8 digits");
             for (int b = 0; b < 4; ++b) {
                 if (!(value >> b & 1)) continue;

@@ -162,7 +162,8 @@ TEST_P(bad_hex, is_refused_with_place_and_reason) {
     EXPECT_THAT(got.error().line(), HasSubstr(reason));
 }
 INSTANTIATE_TEST_SUITE_P(bitmask, bad_hex, testing::Values(
-    bad_case{"g", 8, EINVAL, "at character 1"}, bad_case{"0x", 8, EINVAL, "after 0x"}, bad_case{"0x,1", 8, EINVAL, "after 0x"}, bad_case{"1,0x1", 64, EINVAL, "at character 4"},
+    bad_case{"g", 8, EINVAL, "at character 1"}, bad_case{"zz", 8, EINVAL, "at character 1: a hex digit was expected, found 'z'"},
+    bad_case{"1,zf,g", 8, EINVAL, "at character 3"}, bad_case{"0x", 8, EINVAL, "after 0x"}, bad_case{"0x,1", 8, EINVAL, "after 0x"}, bad_case{"1,0x1", 64, EINVAL, "at character 4"},
     bad_case{"-1", 8, EINVAL, "found '-'"}, bad_case{"123456789", 64, EOVERFLOW, "more than 8 digits"}, bad_case{"100", 8, EOVERFLOW, "8 is beyond the last, 7"},
     bad_case{"4", 2, EOVERFLOW, "2 is beyond the last, 1"}, bad_case{"1,00000000", 32, EOVERFLOW, "32 is beyond"}));
 
