@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Jobs on their way through a padata instance, told step by step as it happens.
+#include <nlohmann/json.hpp>
+
+#include <cohort/base/mutex.hpp>
 #include <cohort/base/trace.hpp>
 #include <cohort/padata/instance.hpp>
 #include <cohort/padata/shell.hpp>
@@ -20,9 +23,37 @@
 namespace cohort::cli {
 namespace {
 
+using nlohmann::json;
+
 struct options {
-    bool trace = false;
+    bool trace = false, json = false;
 };
+
+/// What is told, by several threads: whole lines as they happen, or one document at the end. One at a time: a command runs once.
+/// Synchronization: any thread.
+class teller {
+public:
+    void begin(bool as_json) { as_json_ = as_json; }
+    /// `event` has its kind under "event".
+    void tell(json event, const std::string& line) {
+        if (!as_json_) return print(line + "\n");
+        const lock_guard hold(lock_);
+        events_.push_back(std::move(event));
+    }
+    void end(bool good) {
+        if (!as_json_) return print(good ? "\nall as it should be\n" : "\nnot all was as it should be\n");
+        const lock_guard hold(lock_);
+        print(json{{"schema_version", 1}, {"events", events_}, {"good", good}}.dump(2) + "\n");
+    }
+
+private:
+    bool as_json_ = false;  // [const while others tell]
+    mutex lock_;
+    json events_ COHORT_GUARDED_BY(lock_) = json::array();
+};
+teller out;
+
+void begin_part(int number, const std::string& what) { out.tell({{"event", "part"}, {"number", number}, {"what", what}}, "\n" + std::to_string(number) + ". " + what); }
 
 using values = std::array<std::uint64_t, 4>;
 
@@ -44,7 +75,6 @@ const std::map<std::string_view, std::string (*)(const values&)> words = {
     {"padata:home", [](const values& v) { return "home: everything before job " + number(v[0]) + " is delivered, nothing is in flight"; }},
 };
 
-/// Lines of several threads, whole.
 class narrator : public trace_sink {
 public:
     void record(const trace_record& r) override {
@@ -54,19 +84,25 @@ public:
         std::string line = name;
         if (found != words.end()) line += found->second(r.values);
         else for (std::size_t i = 0; i < r.point->fields().size(); ++i) line += std::string(i ? ", " : "") + r.point->fields()[i] + " " + number(r.values[i]);
-        print(line + "\n");
+        json event{{"event", r.point->name()}};
+        for (std::size_t i = 0; i < r.point->fields().size(); ++i) event[r.point->fields()[i]] = static_cast<std::int64_t>(r.values[i]);  // -1: any CPU
+        out.tell(std::move(event), line);
     }
 };
 
 /// A job that says what happens to it. Kept: somebody else finishes it.
 struct told : padata::job {
     void parallel() override {
-        print("    job " + number(seq()) + ": parallel() on cpu " + std::to_string(sys::current_cpu()) + (kept ? ", which leaves it to a device" : "") + "\n");
+        const int cpu = sys::current_cpu();
+        out.tell({{"event", "parallel"}, {"job", seq()}, {"cpu", cpu}, {"kept", kept}},
+                 "    job " + number(seq()) + ": parallel() on cpu " + std::to_string(cpu) + (kept ? ", which leaves it to a device" : ""));
         if (!kept) padata::do_serial(*this);
         else ready->fetch_add(1);
     }
     void serial() override {
-        print("    job " + number(seq()) + ": serial() on cpu " + std::to_string(sys::current_cpu()) + ", info " + std::to_string(info) + "\n");
+        const int cpu = sys::current_cpu();
+        out.tell({{"event", "serial"}, {"job", seq()}, {"cpu", cpu}, {"info", info}},
+                 "    job " + number(seq()) + ": serial() on cpu " + std::to_string(cpu) + ", info " + std::to_string(info));
         in_order = seq() == *next && !in_order;
         ++*next;
     }
@@ -75,7 +111,11 @@ struct told : padata::job {
     std::uint64_t* next = nullptr;
 };
 
-void answer(const result<void>& r, const std::string& good) { print("  -> " + (r ? good : r.error().line()) + "\n"); }
+void answer(const result<void>& r, const std::string& good) {
+    json event{{"event", "answer"}, {"good", r.has_value()}, {"text", r ? good : r.error().line()}};
+    if (!r) event["errno"] = r.error().code;
+    out.tell(std::move(event), "  -> " + (r ? good : r.error().line()));
+}
 
 /// The parts of the walk that have a shell in common.
 class walk {
@@ -89,20 +129,20 @@ public:
         for (told* j : {&one, &two, &three}) j->next = &next;
         const cpumask serial = inst_.usable_mask(padata::mask_kind::serial);
         int cpu = serial.first();
-        print("\n1. a job whose serial() is to run on cpu " + std::to_string(cpu) + "\n");
+        begin_part(1, "a job whose serial() is to run on cpu " + std::to_string(cpu));
         answer(stream.do_parallel(one, cpu), "accepted");
         (void)stream.drain();
 
         const int last = serial.last(), top = inst_.usable_mask(padata::mask_kind::serial).weight() > 1 ? serial.first() : last;
         (void)inst_.set_cpumask(padata::mask_kind::serial, cpumask{last});
         cpu = top;
-        print("\n2. the serial mask is " + std::to_string(last) + " now; a job asks for cpu " + std::to_string(top) + "\n");
+        begin_part(2, "the serial mask is " + std::to_string(last) + " now; a job asks for cpu " + std::to_string(top));
         answer(stream.do_parallel(two, cpu), "accepted, serial() runs on cpu " + std::to_string(cpu));
         (void)stream.drain();
         (void)inst_.set_cpumask(padata::mask_kind::serial, serial);
 
         cpu = max_cpus;
-        print("\n3. a job asks for cpu " + std::to_string(cpu) + "\n");
+        begin_part(3, "a job asks for cpu " + std::to_string(cpu));
         const auto refused = stream.do_parallel(three, cpu);
         answer(refused, "accepted");
         return one.in_order && two.in_order && !refused && refused.error().code == EINVAL;
@@ -114,7 +154,7 @@ public:
         std::uint64_t next = 0;
         std::atomic<int> ready = 0;
         std::array<told, 5> job;
-        print("\n4. four jobs that a device finishes later, the youngest first; the window has room for four\n");
+        begin_part(4, "four jobs that a device finishes later, the youngest first; the window has room for four");
         result<void> last;
         for (told& j : job) {
             j.kept = true;
@@ -125,7 +165,7 @@ public:
         }
         while (ready < 4) sys::yield_thread();
         for (std::size_t i = 4; i-- > 0;) {
-            print("  the device is done with job " + number(i) + "\n");
+            out.tell({{"event", "device"}, {"job", i}}, "  the device is done with job " + number(i));
             padata::do_serial(job[i]);
         }
         (void)stream.drain();
@@ -133,7 +173,7 @@ public:
     }
 
     bool masks() {
-        print("\n5. masks\n");
+        begin_part(5, "masks");
         const cpumask before = inst_.user_mask(padata::mask_kind::parallel);
         const auto empty = inst_.set_cpumask(padata::mask_kind::parallel, {});
         answer(empty, "taken");
@@ -165,7 +205,7 @@ bool cheap(padata::instance& inst, const std::function<result<void>()>& watch) {
         for (int k = 0; k < 100; ++k) (void)stream.submit([] {}, [] {});
         (void)stream.drain();
     }
-    print("\n6. a job that costs next to nothing, as many before it did\n");
+    begin_part(6, "a job that costs next to nothing, as many before it did");
     if (auto r = watch(); !r) return false;
     const bool accepted = stream.submit([] {}, [] {}).has_value();
     (void)stream.drain();
@@ -173,6 +213,7 @@ bool cheap(padata::instance& inst, const std::function<result<void>()>& watch) {
 }
 
 outcome demo(const options& o) {
+    out.begin(o.json);
     narrator sink;
     std::optional<trace_session> session;
     const auto watch = [&]() -> result<void> {
@@ -186,7 +227,8 @@ outcome demo(const options& o) {
     auto made = padata::instance::create({.name = "demo"});
     if (!made) return std::unexpected(made.error());
     padata::instance& inst = **made;
-    print("instance \"demo\": parallel mask " + inst.usable_mask(padata::mask_kind::parallel).list() + ", serial mask " + inst.usable_mask(padata::mask_kind::serial).list() + " usable\n");
+    const std::string parallel = inst.usable_mask(padata::mask_kind::parallel).list(), serial = inst.usable_mask(padata::mask_kind::serial).list();
+    out.tell({{"event", "instance"}, {"name", "demo"}, {"parallel", parallel}, {"serial", serial}}, "instance \"demo\": parallel mask " + parallel + ", serial mask " + serial + " usable");
     walk way(inst);
     bool good = way.ordinary();
     good = way.device() && good;
@@ -194,7 +236,7 @@ outcome demo(const options& o) {
     session.reset();
     good = cheap(inst, watch) && good;
     session.reset();
-    print(good ? "\nall as it should be\n" : "\nnot all was as it should be\n");
+    out.end(good);
     return good ? exit_code::ok : exit_code::no;
 }
 
@@ -203,6 +245,7 @@ outcome demo(const options& o) {
 void add_padata_demo(registry& all) {
     auto o = std::make_shared<options>();
     all.add("padata demo", "Walk jobs through a padata instance")
+        .flag("--json", o->json, "print JSON: what happens, in the order in which it was told")
         .flag("--trace", o->trace, "tell each check and step as it happens: cb_cpu, window, place in the order, claim, finish, turn, hand-over")
         .run([o] { return demo(*o); });
 }

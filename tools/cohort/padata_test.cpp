@@ -2,6 +2,9 @@
 // `cohort padata`, and control directories of real `cohort pipe` processes, as users meet them.
 #include <sched.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <map>
 #include <string>
 
 #include "testing/command_line.hpp"
@@ -137,6 +140,20 @@ TEST_F(padata_cli, demo_tells_the_steps_of_a_job_in_their_order) {
     EXPECT_EQ(quiet.code, 0);
     EXPECT_THAT(quiet.out, Not(HasSubstr("padata:")));
     EXPECT_THAT(quiet.out, HasSubstr("job 0: serial() on cpu"));
+}
+
+TEST_F(padata_cli, demo_tells_the_same_as_json) {
+    const auto j = json("$cohort padata demo --trace --json");
+    EXPECT_EQ(j["schema_version"], 1);
+    EXPECT_EQ(j["good"], true);
+    std::map<std::string, int> times;
+    for (const auto& e : j["events"]) ++times[e["event"].get<std::string>()];
+    EXPECT_EQ(times["part"], 6);
+    EXPECT_EQ(times["serial"], 9);  // two, four and three jobs that were taken
+    EXPECT_EQ(times["parallel"], 9);
+    EXPECT_GE(times["padata:enter"], 9);
+    EXPECT_EQ(std::ranges::count_if(j["events"], [](const auto& e) { return e["event"] == "answer" && e.value("errno", 0) == EAGAIN; }), 1);
+    EXPECT_EQ(std::ranges::count_if(json("$cohort padata demo --json")["events"], [](const auto& e) { return e["event"].template get<std::string>().starts_with("padata:"); }), 0);
 }
 
 TEST_F(padata_cli, masks_of_a_running_job_of_a_cohort_are_set_and_its_window_is_in_the_report) {
