@@ -26,6 +26,8 @@ namespace cohort::bench {
 namespace {
 
 constexpr std::uint32_t size = 512, flows = 8;
+/// Room for one packet, as in a network card's buffers: whole cache lines, and far enough from the next packet that no CPU fetches ahead into what another works on.
+constexpr std::uint32_t room = 2048 + 128;
 
 [[noreturn]] void give_up(const std::string& why) {
     std::fprintf(stderr, "bench: padata/esp: %s\n", why.c_str());
@@ -40,7 +42,7 @@ const esp::sa_table& table() {
 
 /// What the packets of one burst stand in. The clear ones are written once; each run seals them again.
 struct memory {
-    memory() : in(std::size_t{esp::burst::most} * (size + esp::tail_room)), out(std::size_t{esp::burst::most} * (size + esp::seal_room)) {
+    memory() : in(lines()), out(lines()) {
         for (std::uint32_t i = 0; i < esp::burst::most; ++i) {
             std::uint8_t* p = at(i);
             for (std::uint32_t k = 20; k < size; ++k) p[k] = static_cast<std::uint8_t>(k * 13 + i);
@@ -48,21 +50,34 @@ struct memory {
             esp::store16(p + 2, size);
             p[8] = 64;
             p[9] = 17;
-            esp::store32(p + 12, 0x0a010001 + i % flows);
+            esp::store32(p + 12, 0x0a010001);
             esp::store32(p + 16, 0x0a020001);
             esp::store32(p + 20, 0x13881389);
+            // The flows of neighbours differ, and each of them has a shell of its own.
+            while (esp::flow_hash(esp::look_at(esp::link_type::raw, p, size), p) % flows != i % flows) esp::store32(p + 12, esp::load32(p + 12) + 1);
         }
     }
-    std::uint8_t* at(std::uint32_t i) { return in.data() + std::size_t{i} * (size + esp::tail_room); }
+    std::uint8_t* at(std::uint32_t i) { return in.get() + std::size_t{i} * room; }
     void fill(esp::burst& b, std::uint32_t count) {
         for (std::uint32_t i = 0; i < count; ++i) {
             b.packets[i].in = at(i);
             b.packets[i].captured = size;
-            b.packets[i].out = out.data() + std::size_t{i} * (size + esp::seal_room);
+            b.packets[i].out = out.get() + std::size_t{i} * room;
         }
         b.count = count;
     }
-    std::vector<std::uint8_t> in, out;
+
+    struct give_back {
+        void operator()(std::uint8_t* p) const { std::free(p); }
+    };
+    using buffer = std::unique_ptr<std::uint8_t[], give_back>;
+    static buffer lines() {
+        const std::size_t bytes = std::size_t{esp::burst::most} * room;
+        auto* p = static_cast<std::uint8_t*>(std::aligned_alloc(64, bytes));
+        if (!p) give_up("no memory");
+        return buffer(static_cast<std::uint8_t*>(std::memset(p, 0, bytes)));
+    }
+    buffer in, out;
 };
 
 /// The serial end: every packet came once, in order, sealed.
@@ -111,7 +126,7 @@ struct side {
                                         [this](esp::burst& b) { out.take(b); });
         if (!made) give_up(made.error().line());
         tunnel = std::move(*made);
-        memories.resize(std::size_t{2} * bursts);
+        memories.resize(std::size_t{1} + bursts);
     }
 
     void run_padata(std::uint32_t n) {
@@ -151,9 +166,9 @@ struct ring {
         for (auto& p : b.all()) end.tunnel->work(p);
     }
 
-    void run_alone(std::uint32_t n) {
+    void run_alone(std::uint32_t n, std::uint32_t per) {
         for (std::uint32_t done = 0; done < n;) {
-            esp::burst* b = take_in(done, n, esp::burst::most);
+            esp::burst* b = take_in(done, n, per);
             work(*b);
             end.out.take(*b);
         }
@@ -205,19 +220,19 @@ void run_esp(const settings& s) {
     if (name.find(s.only) == std::string::npos) return;
     pin_to(s.cpus);  // threads are made while this one may run on every CPU
     std::vector<variant> all;
-    const auto ours = std::make_shared<side>(s, 32);
+    const auto ours = std::make_shared<side>(s, 4);
     all.push_back(told("cohort, a shell for each of 8 flows", "ours", "", [=](std::uint32_t n) { ours->run_padata(n); }));
     const auto arena = std::make_shared<arena_of>(s.cpus);
-    for (const std::uint32_t per : {8u, 32u, 64u, 128u}) {
+    for (const std::uint32_t per : {32u, 64u, 128u, 256u}) {
         for (const std::size_t tokens : {4u, 8u, 16u}) {
             const auto r = std::make_shared<ring>(s, tokens);
             all.push_back(told("oneTBB " + std::to_string(per) + " packets, " + std::to_string(tokens) + " tokens", "peer", "oneTBB parallel_pipeline",
                                [=](std::uint32_t n) { r->run_tbb(arena->arena, n, per); }));
         }
     }
-    for (const std::size_t places : {2u, 64u}) {
-        const auto r = std::make_shared<ring>(s, places);
-        all.push_back(told("one thread, " + std::to_string(places) + " bursts", "single", "one thread", [=](std::uint32_t n) { r->run_alone(n); }));
+    for (const std::uint32_t per : {32u, 128u, esp::burst::most}) {
+        const auto r = std::make_shared<ring>(s, 2);
+        all.push_back(told("one thread, " + std::to_string(per) + " packets", "single", "one thread", [=](std::uint32_t n) { r->run_alone(n, per); }));
     }
     measure(s, name, "ns", 1e9, 200'000, std::move(all));
 }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <deque>
 #include <iostream>
 #include <random>
 #include <set>
@@ -220,6 +221,50 @@ TEST(ipsec_esp, refuses_what_cannot_be_sent_or_is_not_for_it) {
     store16(&shorter[2], 52);
     store16(&shorter[6], 0);
     EXPECT_EQ(e.open(shorter).p.what, verdict::too_short);
+}
+
+TEST(ipsec_esp, a_burst_that_a_stopped_instance_refuses_is_delivered_in_its_place) {
+    const sa_table table = table_of(two_sas);
+    std::vector<std::pair<std::uint64_t, verdict>> came;
+    const auto made = tunnel::create(table, {.way = direction::encrypt, .link = link_type::raw, .bursts = 4, .iv_high = 7, .usable = cohort::cpumask{0, 2}}, [&](burst& b) {
+        for (std::uint32_t i = 0; i < b.count; ++i) came.emplace_back(b.first + i, b.packets[i].what);
+    });
+    ASSERT_TRUE(made) << made.error().line();
+    tunnel& t = **made;
+    std::deque<worked> kept;
+    const auto submit = [&](bytes frame) {
+        worked& w = kept.emplace_back();
+        w.out.resize(frame.size() + seal_room);
+        burst& b = t.next();
+        b.packets[0] = {};
+        b.packets[0].captured = static_cast<std::uint32_t>(frame.size());
+        w.in = std::move(frame);
+        w.in.resize(w.in.size() + tail_room);
+        b.packets[0].in = w.in.data();
+        b.packets[0].out = w.out.data();
+        b.count = 1;
+        return t.submit(b);
+    };
+    const auto parallel = [&](int cpu) { return t.instance().set_cpumask(cohort::padata::mask_kind::parallel, cohort::cpumask{cpu}); };
+    bytes part = ip4(64);
+    part.resize(60);
+    for (int round = 0; round < 20; ++round) {
+        came.clear();
+        const std::uint64_t first = t.next().first;
+        for (int i = 0; i < 3; ++i) ASSERT_TRUE(submit(ip4(64)));
+        ASSERT_TRUE(parallel(1));  // it is not usable
+        for (const bytes& frame : {ip4(64), part}) {
+            const auto r = submit(frame);
+            ASSERT_FALSE(r);
+            EXPECT_EQ(r.error().code, EINVAL);
+        }
+        ASSERT_TRUE(parallel(2));
+        ASSERT_TRUE(submit(ip4(64)));
+        ASSERT_TRUE(t.finish());
+        const verdict expected[] = {verdict::sealed, verdict::sealed, verdict::sealed, verdict::failed, verdict::cut, verdict::sealed};
+        ASSERT_EQ(came.size(), std::size(expected));
+        for (std::size_t i = 0; i < came.size(); ++i) EXPECT_EQ(came[i], std::pair(first + i, expected[i])) << i;
+    }
 }
 
 TEST(ipsec_esp, congestion_on_the_way_is_told_inside) {

@@ -26,16 +26,19 @@ namespace {
 /// What a burst's packets stand in.
 struct buffers {
     static constexpr std::size_t usual = std::size_t{burst::most} * 2048;
-    std::vector<std::uint8_t> in = std::vector<std::uint8_t>(usual), out = std::vector<std::uint8_t>(usual + burst::most * seal_room);
+    static constexpr std::size_t more = 2 * 64;  // that a packet may need in `out`
+    std::vector<std::uint8_t> in = std::vector<std::uint8_t>(usual), out = std::vector<std::uint8_t>(usual + burst::most * more);
     std::array<capture_header, burst::most> headers{};
     std::size_t used = 0, reserved = 0;
 
+    /// Neighbours are worked on by different CPUs: each has its own cache lines.
+    static std::size_t lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
     /// Room for one more packet? An empty burst has room for any.
     bool room_for(std::uint32_t captured) {
-        if (used + captured + tail_room <= in.size()) return true;
+        if (used + lines(captured + tail_room) <= in.size()) return true;
         if (used != 0) return false;
-        in.resize(captured + tail_room);
-        out.resize(in.size() + burst::most * seal_room);
+        in.resize(lines(captured + tail_room));
+        out.resize(in.size() + burst::most * more);
         return true;
     }
 
@@ -47,8 +50,8 @@ struct buffers {
         p.captured = h.captured;
         std::copy_n(bytes, h.captured, p.in);
         headers[b.count++] = h;
-        used += h.captured + tail_room;
-        reserved += h.captured + seal_room;
+        used += lines(h.captured + tail_room);
+        reserved += lines(h.captured + seal_room);
     }
 };
 

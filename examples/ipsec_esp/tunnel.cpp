@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tunnel.hpp"
 
+#include <algorithm>
+
 #include <cohort/base/check.hpp>
 
 namespace esp {
@@ -22,11 +24,14 @@ void burst::serial() { owner_->deliver_(*this); }
 // ---- the packets of one flow in it: one job of the flow's shell
 
 void tunnel::group::parallel() {
-    // Another CPU wrote them, and looked at their headers.
-    for (std::uint32_t i = 0; i < count; ++i) __builtin_prefetch(&of->packets[members[i]], 1);
+    // Another CPU wrote them, looked at their headers, and delivered what stood in their buffers before.
+    constexpr std::uint32_t soon = 8, next = 4;
+    auto at = [this](std::uint32_t i) -> packet& { return of->packets[members[i]]; };
+    for (std::uint32_t i = 0; i < std::min(count, soon); ++i) __builtin_prefetch(&at(i), 1);
     for (std::uint32_t i = 0; i < count; ++i) {
-        if (i + 2 < count) __builtin_prefetch(of->packets[members[i + 2]].in);
-        owner->work(of->packets[members[i]]);
+        if (i + soon < count) __builtin_prefetch(&at(i + soon), 1);
+        if (i + next < count) expect(at(i + next));
+        owner->work(at(i));
     }
     padata::do_serial(*this);
 }
@@ -45,12 +50,12 @@ tunnel::tunnel(const sa_table& table, const tunnel_options& options, std::functi
         windows_.emplace_back(table[i].replay);
     }
     shell_count_ = options.way == direction::encrypt ? options.shells : table.size();
-    // Once submit(n) has returned, at most `bursts` fly: the burst of 2 * bursts submissions ago is through.
-    const std::size_t kept = std::size_t{2} * options.bursts;
-    bursts_ = std::make_unique<burst[]>(kept);
-    groups_ = std::make_unique<group[]>(kept * shell_count_);
-    for (std::size_t i = 0; i < kept; ++i) bursts_[i].owner_ = this;
-    for (std::size_t i = 0; i < kept * shell_count_; ++i) {
+    // Once submit(n) has returned, at most `bursts` fly, n among them: the burst before those is through.
+    kept_ = std::size_t{1} + options.bursts;
+    bursts_ = std::make_unique<burst[]>(kept_);
+    groups_ = std::make_unique<group[]>(kept_ * shell_count_);
+    for (std::size_t i = 0; i < kept_; ++i) bursts_[i].owner_ = this;
+    for (std::size_t i = 0; i < kept_ * shell_count_; ++i) {
         groups_[i].owner = this;
         groups_[i].of = &bursts_[i / shell_count_];
     }
@@ -59,17 +64,17 @@ tunnel::tunnel(const sa_table& table, const tunnel_options& options, std::functi
 result<std::unique_ptr<tunnel>> tunnel::create(const sa_table& table, const tunnel_options& options, std::function<void(burst&)> deliver) {
     COHORT_CHECK(options.shells > 0 && options.bursts > 0 && (options.bursts & (options.bursts - 1)) == 0, "a tunnel needs shells, and a power of two of bursts");
     std::unique_ptr<tunnel> t(new tunnel(table, options, std::move(deliver)));
-    auto made = padata::instance::create({.name = options.way == direction::encrypt ? "pencrypt" : "pdecrypt", .parallel = options.parallel, .serial = options.serial});
+    auto made = padata::instance::create({.name = options.way == direction::encrypt ? "pencrypt" : "pdecrypt", .parallel = options.parallel, .serial = options.serial,
+                                          .usable = options.usable});
     if (!made) return std::unexpected(made.error());
     t->instance_ = std::move(*made);
-    // One window bounds all: that of the bursts. The reader sleeps until half of it is free: where it helped, it would share its CPU with a worker, and one of the two
-    // would hold up the order while it waits for that CPU.
+    // One window bounds all: that of the bursts. The reader runs jobs of all flows until half of it is free, and the worker of its CPU stands back.
     for (std::size_t i = 0; i < t->shell_count_; ++i) {
-        auto s = padata::shell::create(*t->instance_, {.window = options.bursts, .when_full = padata::full_policy::block});
+        auto s = padata::shell::create(*t->instance_, {.window = options.bursts, .when_full = padata::full_policy::help_all});
         if (!s) return std::unexpected(s.error());
         t->flows_.push_back(std::move(*s));
     }
-    auto s = padata::shell::create(*t->instance_, {.window = options.bursts, .when_full = padata::full_policy::block});
+    auto s = padata::shell::create(*t->instance_, {.window = options.bursts, .when_full = padata::full_policy::help_all});
     if (!s) return std::unexpected(s.error());
     t->order_.emplace(std::move(*s));
     return t;
@@ -80,7 +85,7 @@ tunnel::~tunnel() {
 }
 
 burst& tunnel::next() {
-    burst& b = bursts_[submitted_ % (2 * options_.bursts)];
+    burst& b = bursts_[submitted_ % kept_];
     b.count = 0;
     b.first = packets_;
     return b;
@@ -95,7 +100,7 @@ result<void> tunnel::send(padata::shell& to, padata::job& j) {
 }
 
 result<void> tunnel::submit(burst& b) {
-    const std::uint64_t place = submitted_ % (2 * options_.bursts);
+    const std::uint64_t place = submitted_ % kept_;
     COHORT_CHECK(&b == &bursts_[place], "a burst is submitted that next() did not answer");
     std::uint32_t groups = 0;
     for (std::size_t i = 0; i < flows_.size(); ++i) group_of(place, i).count = 0;
@@ -104,7 +109,7 @@ result<void> tunnel::submit(burst& b) {
         if (shell < 0) continue;
         group& g = group_of(place, static_cast<std::size_t>(shell));
         groups += g.count == 0;
-        g.members[g.count++] = static_cast<std::uint8_t>(i);
+        g.members[g.count++] = static_cast<std::uint16_t>(i);
     }
     b.pending_.store(groups + 1, std::memory_order_relaxed);  // published by do_parallel
     result<void> outcome;

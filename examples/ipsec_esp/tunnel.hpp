@@ -37,9 +37,10 @@ struct tunnel_options {
     direction way = direction::encrypt;
     link_type link = link_type::ethernet;
     unsigned shells = 8;                 ///< outbound: flows are spread over so many; inbound: one for each SA
-    unsigned bursts = 16;                ///< in flight, a power of two; twice as many are kept
+    unsigned bursts = 8;                 ///< in flight, a power of two; one more is kept
     std::uint32_t iv_high = 0;           ///< the upper half of each IV; the lower is the sequence number. Never the same again with one key.
     std::optional<cohort::cpumask> parallel = {}, serial = {};
+    std::optional<cohort::cpumask> usable = {};  ///< a machine that is not there, for tests
     /// Asked while the instance is stopped (a mask has no usable CPU): waits a little; false: give up. Null: give up at once.
     std::function<bool(const cohort::error&)> while_stopped = {};
 };
@@ -49,7 +50,7 @@ class tunnel;
 /// Packets in the order of the input. Owned by its tunnel; the reader fills it between next() and submit(), the deliverer reads it in its turn.
 class burst final : public cohort::padata::job {
 public:
-    static constexpr std::uint32_t most = 128;
+    static constexpr std::uint32_t most = 512;
 
     std::array<packet, most> packets{};
     std::uint32_t count = 0;
@@ -79,7 +80,7 @@ public:
 
     /// An empty burst. It is one that was delivered: its buffers are the caller's again.
     burst& next();
-    /// Decides about each packet, gives sequence numbers, and sends the burst on its way. Waits (and helps) while `bursts` are in flight.
+    /// Decides about each packet, gives sequence numbers, and sends the burst on its way. Works on packets itself while `bursts` are in flight.
     /// Errors: those of do_parallel, where while_stopped gave up: what could not be submitted is delivered as `failed`, in its place; the stream may go on.
     cohort::result<void> submit(burst& b);
     /// Waits until every burst was delivered. Errors: EIO, deliver threw.
@@ -95,6 +96,11 @@ public:
     int classify(packet& p);
     /// Seals or opens. Any thread.
     void work(packet& p) const;
+    /// Brings near what work() will touch first, for one that is worked on some packets later: another CPU had it.
+    static void expect(const packet& p) {
+        __builtin_prefetch(p.in);
+        __builtin_prefetch(p.out, 1);
+    }
     /// After work(), in the order of the packet's shell: the anti-replay window.
     void settle(packet& p);
 
@@ -107,7 +113,7 @@ private:
         tunnel* owner = nullptr;
         burst* of = nullptr;
         std::uint32_t count = 0;
-        std::array<std::uint8_t, burst::most> members{};
+        std::array<std::uint16_t, burst::most> members{};
     };
 
     tunnel(const sa_table& table, const tunnel_options& options, std::function<void(burst&)> deliver);
@@ -125,6 +131,7 @@ private:
     std::unique_ptr<group[]> groups_;             // for each burst one for each shell
     std::uint64_t submitted_ = 0;                 // [owner: the submitter] bursts
     std::uint64_t packets_ = 0;                   // [owner: the submitter]
+    std::size_t kept_ = 0;                        // [const after init] bursts
     std::size_t shell_count_ = 0;                 // [const after init]
     std::unique_ptr<cohort::padata::instance> instance_;
     std::vector<cohort::padata::shell> flows_;    // gone before the instance
