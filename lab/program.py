@@ -11,7 +11,7 @@ from debian import unsupported
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def compiled(name, sources, compiler, flags):
+def compiled(name, sources, compiler, flags, libraries=()):
     """CACHE/name from these files of this folder. Made under another name: a file that is there is whole."""
     paths = [s for pattern in sources for s in sorted(glob.glob(os.path.join(HERE, pattern)))]
     there = os.path.join(kernel.CACHE, name)
@@ -21,7 +21,7 @@ def compiled(name, sources, compiler, flags):
         raise unsupported(f"no {compiler} to compile {name} with")
     os.makedirs(kernel.CACHE, exist_ok=True)
     new = f"{there}.new{os.getpid()}"
-    done = subprocess.run([compiler, *flags, "-O2", "-Wall", "-Wextra", "-Werror", "-static", *(s for s in paths if not s.endswith((".h", ".hpp"))), "-o", new],
+    done = subprocess.run([compiler, *flags, "-O2", "-Wall", "-Wextra", "-Werror", "-static", *(s for s in paths if not s.endswith((".h", ".hpp"))), "-o", new, *libraries],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         raise unsupported(f"{name} does not compile: {done.stdout.strip().splitlines()[-1]}")
@@ -33,12 +33,21 @@ def cpuset_guest():
     return compiled("cpuset_guest", ["cpuset_guest*"], "g++", ["-std=c++23"])
 
 
-def cpuset_live_guest(build):
-    """The backends of the library that is built in `build`, in a program that tries them on the kernel it runs on."""
+def of_the_library(name, build, libraries=()):
+    """NAME.cpp with the library that is built in `build`."""
     library = os.path.join(build, "libcohort.a")
     if not os.path.exists(library):
         raise unsupported(f"{library} is not there: make builds it")
-    return compiled("cpuset_live_guest", ["cpuset_live_guest.cpp", os.path.abspath(library)], "g++", ["-std=c++23", "-I" + os.path.dirname(HERE)])
+    return compiled(name, [name + ".cpp", os.path.abspath(library)], "g++", ["-std=gnu++23", "-I" + os.path.dirname(HERE)], libraries)
+
+
+def cpuset_live_guest(build):
+    """The backends, in a program that tries them on the kernel it runs on."""
+    return of_the_library("cpuset_live_guest", build)
+
+
+def padata_hotplug(build):
+    return of_the_library("padata_hotplug", build, ["-lhwloc"])
 
 
 def run_init():
