@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <cohort/base/testing/interleave.hpp>
+#include <cohort/base/testing/model.hpp>
 #include <cohort/padata/detail/turnstile.hpp>
 
 namespace cohort::padata::detail {
@@ -175,18 +175,8 @@ struct world {
     run_of_jobs late{};
 };
 
-void expect_clean(const std::function<void(interleave::run&)>& scenario, interleave::options o) {
-    if (!interleave::possible_here) GTEST_SKIP() << "fibers and sanitizers do not go together";
-    interleave::outcome r = interleave::explore(scenario, o);
-    std::string schedule;
-    for (int t : r.schedule) schedule += std::to_string(t) + ' ';
-    EXPECT_EQ(r.failure, "") << "schedule: " << schedule;
-    EXPECT_TRUE(r.complete || !r.failure.empty()) << "only " << r.runs << " runs were walked";
-    ::testing::Test::RecordProperty("runs", std::to_string(r.runs));
-}
-
 TEST(turnstile_model, two_workers_and_a_submitter_deliver_in_order) {
-    expect_clean(
+    interleave::expect_clean(
         [](interleave::run& x) {
             auto w = std::make_shared<world>(x, 4, 3);
             x.thread([w] { for (int i = 0; i < 3; ++i) w->submit(); });
@@ -198,7 +188,7 @@ TEST(turnstile_model, two_workers_and_a_submitter_deliver_in_order) {
 }
 
 TEST(turnstile_model, a_window_of_two_is_used_again_and_again) {
-    expect_clean(
+    interleave::expect_clean(
         [](interleave::run& x) {
             auto w = std::make_shared<world>(x, 2, 4);
             x.thread([w] { for (int i = 0; i < 4; ++i) w->submit(); });
@@ -210,7 +200,7 @@ TEST(turnstile_model, a_window_of_two_is_used_again_and_again) {
 }
 
 TEST(turnstile_model, a_job_run_inline_meets_a_second_submitter_and_a_worker) {
-    expect_clean(
+    interleave::expect_clean(
         [](interleave::run& x) {
             auto w = std::make_shared<world>(x, 4, 3);
             x.thread([w] {
@@ -226,7 +216,7 @@ TEST(turnstile_model, a_job_run_inline_meets_a_second_submitter_and_a_worker) {
 }
 
 TEST(turnstile_model, an_inline_job_that_is_finished_later_by_another_thread_keeps_its_turn) {
-    expect_clean(
+    interleave::expect_clean(
         [](interleave::run& x) {
             auto w = std::make_shared<world>(x, 4, 2);
             x.thread([w] {
@@ -245,7 +235,7 @@ TEST(turnstile_model, an_inline_job_that_is_finished_later_by_another_thread_kee
 }
 
 TEST(turnstile_model, a_ring_that_grows_twice_is_never_looked_up_in_a_freed_block) {
-    expect_clean(
+    interleave::expect_clean(
         [](interleave::run& x) {
             auto w = std::make_shared<world>(x, 16, 7);
             x.thread([w] { for (int i = 0; i < 7; ++i) w->submit(); });

@@ -8,11 +8,11 @@
 
 #include <deque>
 #include <functional>
-#include <iostream>
 #include <memory>
 #include <mutex>
 #include <string>
 
+#include <cohort/base/testing/model.hpp>
 #include <cohort/percpu/testing/sequence_model.hpp>
 
 namespace cohort::percpu {
@@ -174,7 +174,7 @@ private:
     int holders_ = 0, releases_ = 0;  // holders: the users' references, the owner's not
 };
 
-using scenario = std::function<void(interleave::run&, fault)>;
+using scenario = interleave::scenario<fault>;
 using act = std::function<void(world&, thread&)>;
 
 enum class at_first { nothing, second_holds, absent };
@@ -210,38 +210,14 @@ const scenario two_look_up = of({kills, tries_and_puts, tries_and_puts});
 const scenario absent = of({kills, tries_and_puts}, at_first::absent);
 const scenario changing = of({switches, takes_and_puts});
 
-interleave::outcome explore(const scenario& s, fault f, int preemptions) {
-    return interleave::explore([&](interleave::run& x) { s(x, f); }, {.preemptions = preemptions});
-}
+TEST(ref_model, a_holder_beside_kill) { interleave::expect_clean(ending, 4); }
+TEST(ref_model, a_lookup_beside_kill) { interleave::expect_clean(looking_up, 4); }
+TEST(ref_model, a_lookup_on_a_cpu_that_appears) { interleave::expect_clean(absent, 4); }
+TEST(ref_model, two_lookups_beside_kill) { interleave::expect_clean(two_look_up, 2); }
+TEST(ref_model, modes_that_change_beside_a_user) { interleave::expect_clean(changing, 4); }
 
-void expect_clean(const scenario& s, int preemptions) {
-    const auto r = explore(s, fault::none, preemptions);
-    std::string schedule;
-    for (const int t : r.schedule) schedule += std::to_string(t) + ' ';
-    EXPECT_EQ(r.failure, "") << "schedule: " << schedule;
-    EXPECT_TRUE(r.complete || !r.failure.empty()) << "only " << r.runs << " runs were walked";
-    std::cout << r.runs << " interleavings\n";
-}
-
-struct ref_model : ::testing::Test {
-    void SetUp() override {
-        if (!interleave::possible_here) GTEST_SKIP() << "fibers and sanitizers do not go together";
-    }
-};
-
-TEST_F(ref_model, a_holder_beside_kill) { expect_clean(ending, 4); }
-TEST_F(ref_model, a_lookup_beside_kill) { expect_clean(looking_up, 4); }
-TEST_F(ref_model, a_lookup_on_a_cpu_that_appears) { expect_clean(absent, 4); }
-TEST_F(ref_model, two_lookups_beside_kill) { expect_clean(two_look_up, 2); }
-TEST_F(ref_model, modes_that_change_beside_a_user) { expect_clean(changing, 4); }
-
-TEST_F(ref_model, finds_every_step_that_is_left_out_or_moved) {
-#define COHORT_FAULT(name) fault::name, #name
-    const struct {
-        fault f;
-        const char* name;
-        scenario s;
-    } faults[] = {
+TEST(ref_model, finds_every_step_that_is_left_out_or_moved) {
+    interleave::expect_found<fault>({
         {COHORT_FAULT(no_grace_period), ending},
         {COHORT_FAULT(sums_before_the_grace_period), ending},
         {COHORT_FAULT(no_bias), ending},
@@ -250,15 +226,7 @@ TEST_F(ref_model, finds_every_step_that_is_left_out_or_moved) {
         {COHORT_FAULT(allows_without_a_look_at_the_mode), looking_up},
         {COHORT_FAULT(flags_up_before_the_bias), changing},
         {COHORT_FAULT(units_keep_their_counts), changing},
-    };
-#undef COHORT_FAULT
-    for (const auto& [f, name, s] : faults) {
-        interleave::outcome r;
-        int bound = 0;
-        while ((r = explore(s, f, bound)).failure.empty() && bound < 4) ++bound;
-        EXPECT_NE(r.failure, "") << name << " was not found in " << r.runs << " interleavings";
-        std::cout << name << ": \"" << r.failure << "\" with " << bound << " preemptions, run " << r.runs << '\n';
-    }
+    }, 4);
 }
 
 }  // namespace

@@ -7,14 +7,13 @@
 /// sequentially consistent here, so the fences A, B, D and W are not covered.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <deque>
 #include <functional>
-#include <iostream>
 #include <memory>
 #include <mutex>
 #include <string>
 
+#include <cohort/base/testing/model.hpp>
 #include <cohort/percpu/testing/sequence_model.hpp>
 
 namespace cohort::percpu {
@@ -312,7 +311,7 @@ private:
     int version_ = 0, grace_covers_ = 0;         // writes that were made; of them, those before the last grace period
 };
 
-using scenario = std::function<void(interleave::run&, fault)>;
+using scenario = interleave::scenario<fault>;
 using act = std::function<void(world&, thread&)>;
 
 /// A thread for each act, on alternating CPUs; readers fast at first, or on CPUs that have just appeared.
@@ -342,41 +341,16 @@ const scenario a_try = of({reads, tries, writes});
 const scenario settling = of({reads_twice, writes_and_settles, writes});
 const scenario settling_and_reading = of({writes_settles_and_reads, writes_twice, reads});
 
-interleave::outcome explore(const scenario& s, fault f, int preemptions) {
-    return interleave::explore([&](interleave::run& x) { s(x, f); }, {.preemptions = preemptions});
-}
+TEST(rwsem_model, a_reader_and_a_writer) { interleave::expect_clean(one_of_each, 4); }
+TEST(rwsem_model, a_reader_on_cpus_that_appear) { interleave::expect_clean(appearing, 3); }
+TEST(rwsem_model, two_readers_and_a_writer) { interleave::expect_clean(two_readers, 2); }
+TEST(rwsem_model, two_writers_and_a_reader) { interleave::expect_clean(two_writers, 2); }
+TEST(rwsem_model, a_writer_that_tries) { interleave::expect_clean(a_try, 2); }
+TEST(rwsem_model, the_way_back_to_fast_reading) { interleave::expect_clean(settling, 2); }
+TEST(rwsem_model, the_way_back_beside_two_more_writes) { interleave::expect_clean(settling_and_reading, 2); }
 
-void expect_clean(const scenario& s, int preemptions) {
-    if (const char* more = std::getenv("COHORT_MODEL_PREEMPTIONS")) preemptions = std::max(preemptions, std::atoi(more));
-    const auto r = explore(s, fault::none, preemptions);
-    std::string schedule;
-    for (const int t : r.schedule) schedule += std::to_string(t) + ' ';
-    EXPECT_EQ(r.failure, "") << "schedule: " << schedule;
-    EXPECT_TRUE(r.complete || !r.failure.empty()) << "only " << r.runs << " runs were walked";
-    std::cout << r.runs << " interleavings\n";
-}
-
-struct rwsem_model : ::testing::Test {
-    void SetUp() override {
-        if (!interleave::possible_here) GTEST_SKIP() << "fibers and sanitizers do not go together";
-    }
-};
-
-TEST_F(rwsem_model, a_reader_and_a_writer) { expect_clean(one_of_each, 4); }
-TEST_F(rwsem_model, a_reader_on_cpus_that_appear) { expect_clean(appearing, 3); }
-TEST_F(rwsem_model, two_readers_and_a_writer) { expect_clean(two_readers, 2); }
-TEST_F(rwsem_model, two_writers_and_a_reader) { expect_clean(two_writers, 2); }
-TEST_F(rwsem_model, a_writer_that_tries) { expect_clean(a_try, 2); }
-TEST_F(rwsem_model, the_way_back_to_fast_reading) { expect_clean(settling, 2); }
-TEST_F(rwsem_model, the_way_back_beside_two_more_writes) { expect_clean(settling_and_reading, 2); }
-
-TEST_F(rwsem_model, finds_every_step_that_is_left_out_or_moved) {
-#define COHORT_FAULT(name) fault::name, #name
-    const struct {
-        fault f;
-        const char* name;
-        scenario s;
-    } faults[] = {
+TEST(rwsem_model, finds_every_step_that_is_left_out_or_moved) {
+    interleave::expect_found<fault>({
         {COHORT_FAULT(slow_reader_does_not_look_at_block), one_of_each},
         {COHORT_FAULT(writer_sums_before_it_blocks), one_of_each},
         {COHORT_FAULT(sums_ins_before_outs), two_readers},
@@ -399,15 +373,7 @@ TEST_F(rwsem_model, finds_every_step_that_is_left_out_or_moved) {
         {COHORT_FAULT(allows_without_a_second_look), appearing},
         {COHORT_FAULT(enqueues_at_an_open_lock), two_writers},
         {COHORT_FAULT(failed_attempt_stays_counted), one_of_each},
-    };
-#undef COHORT_FAULT
-    for (const auto& [f, name, s] : faults) {
-        interleave::outcome r;
-        int bound = 0;
-        while ((r = explore(s, f, bound)).failure.empty() && bound < 3) ++bound;
-        EXPECT_NE(r.failure, "") << name << " was not found in " << r.runs << " interleavings";
-        std::cout << name << ": \"" << r.failure << "\" with " << bound << " preemptions, run " << r.runs << '\n';
-    }
+    }, 3);
 }
 
 }  // namespace

@@ -9,15 +9,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <functional>
-#include <iostream>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-#include <cohort/base/testing/interleave.hpp>
+#include <cohort/base/testing/model.hpp>
 
 namespace cohort::work {
 namespace {
@@ -279,7 +277,7 @@ private:
     std::vector<sleeper> workers_;
 };
 
-using scenario = std::function<void(interleave::run&, fault)>;
+using scenario = interleave::scenario<fault>;
 
 /// Two publishers of one source, two workers.
 void one_source(interleave::run& x, fault f) {
@@ -332,34 +330,13 @@ void mail_for_a_searcher(interleave::run& x, fault f) {
     for (int i = 0; i < 2; ++i) x.thread([w, i] { w->main(w->worker(i)); });
 }
 
-interleave::outcome explore(const scenario& s, fault f, int preemptions) {
-    return interleave::explore([&](interleave::run& x) { s(x, f); }, {.preemptions = preemptions});
-}
+TEST(idle_model, publishers_of_one_source_lose_no_wake_up) { interleave::expect_clean<fault>(one_source, 1); }
+TEST(idle_model, a_job_that_waits_for_other_work_gets_it) { interleave::expect_clean<fault>(a_job_that_waits, 1); }
+TEST(idle_model, a_worker_that_leaves_the_mask_leaves_nothing_behind) { interleave::expect_clean<fault>(a_role_that_is_lost, 1); }
+TEST(idle_model, a_worker_that_is_called_away_sends_another) { interleave::expect_clean<fault>(mail_for_a_searcher, 2); }
 
-void expect_clean(const scenario& s, int preemptions) {
-    if (const char* more = std::getenv("COHORT_MODEL_PREEMPTIONS")) preemptions = std::max(preemptions, std::atoi(more));
-    auto r = explore(s, fault::none, preemptions);
-    std::string schedule;
-    for (int t : r.schedule) schedule += std::to_string(t) + ' ';
-    EXPECT_EQ(r.failure, "") << "schedule: " << schedule;
-    EXPECT_TRUE(r.complete || !r.failure.empty()) << "only " << r.runs << " runs were walked";
-    ::testing::Test::RecordProperty("runs", std::to_string(r.runs));
-    std::cout << r.runs << " interleavings\n";
-}
-
-struct idle_model : ::testing::Test {
-    void SetUp() override {
-        if (!interleave::possible_here) GTEST_SKIP() << "fibers and sanitizers do not go together";
-    }
-};
-
-TEST_F(idle_model, publishers_of_one_source_lose_no_wake_up) { expect_clean(one_source, 1); }
-TEST_F(idle_model, a_job_that_waits_for_other_work_gets_it) { expect_clean(a_job_that_waits, 1); }
-TEST_F(idle_model, a_worker_that_leaves_the_mask_leaves_nothing_behind) { expect_clean(a_role_that_is_lost, 1); }
-TEST_F(idle_model, a_worker_that_is_called_away_sends_another) { expect_clean(mail_for_a_searcher, 2); }
-
-TEST_F(idle_model, a_lent_thread_loses_no_wake_up) {
-    expect_clean(
+TEST(idle_model, a_lent_thread_loses_no_wake_up) {
+    interleave::expect_clean<fault>(
         [](interleave::run& x, fault f) {
             auto w = std::make_shared<world>(x, f, 1, 1);
             x.thread([w] {
@@ -374,29 +351,18 @@ TEST_F(idle_model, a_lent_thread_loses_no_wake_up) {
         2);
 }
 
-TEST_F(idle_model, finds_every_step_that_is_left_out_or_moved) {
-    struct {
-        fault f;
-        const char* name;
-        scenario s;
-    } faults[] = {
-        {fault::publisher_looks_before_it_stores, "publisher_looks_before_it_stores", one_source},
-        {fault::dry_looks_before_it_unlists, "dry_looks_before_it_unlists", one_source},
-        {fault::dry_does_not_look_again, "dry_does_not_look_again", one_source},
-        {fault::parks_without_a_look_at_the_list, "parks_without_a_look_at_the_list", a_job_that_waits},
-        {fault::looks_at_the_list_before_the_lock, "looks_at_the_list_before_the_lock", one_source},
-        {fault::found_wakes_nobody, "found_wakes_nobody", a_job_that_waits},
-        {fault::found_looks_before_it_stops_searching, "found_looks_before_it_stops_searching", a_job_that_waits},
-        {fault::loses_its_role_in_silence, "loses_its_role_in_silence", a_role_that_is_lost},
-        {fault::goes_to_its_mail_in_silence, "goes_to_its_mail_in_silence", mail_for_a_searcher},
-    };
-    for (const auto& [f, name, s] : faults) {
-        interleave::outcome r;
-        int bound = 0;
-        while ((r = explore(s, f, bound)).failure.empty() && bound < 2) ++bound;
-        EXPECT_NE(r.failure, "") << name << " was not found in " << r.runs << " interleavings";
-        std::cout << name << ": \"" << r.failure << "\" with " << bound << " preemptions, run " << r.runs << '\n';
-    }
+TEST(idle_model, finds_every_step_that_is_left_out_or_moved) {
+    interleave::expect_found<fault>({
+        {COHORT_FAULT(publisher_looks_before_it_stores), one_source},
+        {COHORT_FAULT(dry_looks_before_it_unlists), one_source},
+        {COHORT_FAULT(dry_does_not_look_again), one_source},
+        {COHORT_FAULT(parks_without_a_look_at_the_list), a_job_that_waits},
+        {COHORT_FAULT(looks_at_the_list_before_the_lock), one_source},
+        {COHORT_FAULT(found_wakes_nobody), a_job_that_waits},
+        {COHORT_FAULT(found_looks_before_it_stops_searching), a_job_that_waits},
+        {COHORT_FAULT(loses_its_role_in_silence), a_role_that_is_lost},
+        {COHORT_FAULT(goes_to_its_mail_in_silence), mail_for_a_searcher},
+    }, 2);
 }
 
 }  // namespace
