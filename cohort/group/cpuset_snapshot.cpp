@@ -102,7 +102,7 @@ cpumask share(reader& in, const json& item, const std::string& place, const cpum
     if (!cpus.subset_of(possible)) in.fault(EINVAL, place, "CPUs " + (cpus - possible).list() + " are not possible");
     if (cpus.intersects(taken)) in.fault(EINVAL, place, "CPUs " + (cpus & taken).list() + " stand in another one, too");
     taken |= cpus;
-    return cpus;
+    return cpus & possible;  // after a fault, too, the numbers index what is there
 }
 
 void read_nodes(reader& in, const json& m, topology& t) {
