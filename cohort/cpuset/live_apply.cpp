@@ -261,7 +261,10 @@ apply_report apply_steps(backend& tree, std::span<const operation> steps, apply_
         return !r;
     };
     for (const operation& op : steps) {
-        if (failed(check_form(op))) return out;
+        if (failed(check_form(op))) {
+            out.by_rules = true;
+            return out;
+        }
     }
     transaction t(tree, o);
     if (failed(t.begin())) return out;

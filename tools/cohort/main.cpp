@@ -15,6 +15,8 @@ int main(int argc, char** argv) {
     add_cpuset_explain(all);
     add_cpuset_lint(all);
     add_cpuset_plan(all);
+    add_cpuset_snapshot(all);
+    add_cpuset_watch(all);
     add_cpuset_simulate(all);
     add_cpuset_what_if(all);
     all.noun("padata", "Parallel jobs in order: running instances and their CPU masks");
