@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include <cohort/base/xml.hpp>
+
 namespace cohort::group {
 namespace {
 
@@ -29,21 +31,6 @@ style style_of(form kind) {
         case form::core: return {"#f4f5f7", "#d4d9e0"};
         default: return {"#ffffff", "#ffffff"};
     }
-}
-
-std::string escape(const std::string& text) {
-    std::string out;
-    for (const char c : text) {
-        switch (c) {
-            case '&': out += "&amp;"; break;
-            case '<': out += "&lt;"; break;
-            case '>': out += "&gt;"; break;
-            case '"': out += "&quot;"; break;
-            // Control characters have no place in XML; bytes above 127 are UTF-8 and go through.
-            default: out += static_cast<unsigned char>(c) < 32 ? ' ' : c;
-        }
-    }
-    return out;
 }
 
 /// Sizes in pixels; smaller on large machines, where a CPU's number gives way to its tooltip.
@@ -133,7 +120,7 @@ public:
         if (b.kind != form::machine) {
             const style st = style_of(b.kind);
             out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"{}\" fill=\"{}\" stroke=\"{}\"><title>{}</title></rect>\n", x, y, p.w, p.h,
-                               b.kind == form::core ? 4 : 7, st.fill, st.edge, escape(b.label + (b.detail.empty() ? "" : ": " + b.detail) + " (" + cpus_text(b.cpus) + ")"));
+                               b.kind == form::core ? 4 : 7, st.fill, st.edge, xml_text(b.label + (b.detail.empty() ? "" : ": " + b.detail) + " (" + cpus_text(b.cpus) + ")"));
             if (layout_.head_of(b) > 0) label(b, x, y);
         }
         for (const placed& c : p.inside) paint(c, x, y);
@@ -143,8 +130,8 @@ public:
 private:
     void label(const map_box& b, double x, double y) {
         const bool core = b.kind == form::core;
-        out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\">{}", x + (core ? s_.gap : s_.pad), y + (core ? 12.5 : s_.head - 2), core ? "c" : "b", escape(b.label));
-        if (!core && !b.detail.empty()) out += fmt::format("<tspan class=\"d\" dx=\"7\">{}</tspan>", escape(b.detail));
+        out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\">{}", x + (core ? s_.gap : s_.pad), y + (core ? 12.5 : s_.head - 2), core ? "c" : "b", xml_text(b.label));
+        if (!core && !b.detail.empty()) out += fmt::format("<tspan class=\"d\" dx=\"7\">{}</tspan>", xml_text(b.detail));
         out += "</text>\n";
     }
     void cpu(const map_box& b, double x, double y) {
@@ -161,14 +148,14 @@ private:
         }
         const std::size_t stripes = std::max<std::size_t>(1, std::min<std::size_t>(mine.size(), 4));
         const double rx = s_.numbers ? 3 : 1;
-        out += "<g><title>" + escape(title) + "</title>";
+        out += "<g><title>" + xml_text(title) + "</title>";
         for (std::size_t i = 0; i < stripes; ++i) {
             const std::string fill = !usable ? "url(#off)" : mine.empty() ? nobody : palette[mine[i] % palette.size()];
             out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"{}\" fill=\"{}\"/>", x, y + static_cast<double>(i) * s_.cpu_h / static_cast<double>(stripes), s_.cpu_w,
                                s_.cpu_h / static_cast<double>(stripes), stripes == 1 ? rx : 0, fill);
         }
         if (s_.numbers) {
-            out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\">{}</text>", x + s_.cpu_w / 2, y + s_.cpu_h / 2 + 4, usable && !mine.empty() ? "n" : "n g", escape(b.label));
+            out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\">{}</text>", x + s_.cpu_w / 2, y + s_.cpu_h / 2 + 4, usable && !mine.empty() ? "n" : "n g", xml_text(b.label));
         }
         out += "</g>\n";
     }
@@ -214,21 +201,21 @@ std::string map_svg(const machine_map& m, const std::vector<map_group>& groups) 
     const double height = heading + margin + top.h + 12 + row * static_cast<double>(legend.size()) + margin;
 
     std::string out = fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" role=\"img\" aria-label=\"{2}\">\n",
-                                  width, height, escape(title + ", " + sub));
+                                  width, height, xml_text(title + ", " + sub));
     out += "<style>text{font-family:system-ui,'DejaVu Sans',sans-serif;fill:#28323e}.t{font-size:17px;font-weight:600}.s{font-size:12px;fill:#6b7785}"
            ".b{font-size:11px;font-weight:600}.d{font-weight:400;fill:#6b7785}.c{font-size:9px;fill:#6b7785}.n{font-size:11px;font-weight:600;fill:#fff;text-anchor:middle;paint-order:stroke;stroke:#28323e;stroke-opacity:.35;stroke-width:2px}"
            ".g{fill:#6b7785;stroke:none}.l{font-size:12px}</style>\n"
            "<defs><pattern id=\"off\" width=\"5\" height=\"5\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">"
            "<rect width=\"5\" height=\"5\" fill=\"#eceff2\"/><rect width=\"2\" height=\"5\" fill=\"#c3c9d1\"/></pattern></defs>\n";
     out += fmt::format("<rect width=\"{:.0f}\" height=\"{:.0f}\" fill=\"#fcfcfd\"/>\n", width, height);
-    out += fmt::format("<text x=\"{}\" y=\"30\" class=\"t\">{}</text>\n<text x=\"{}\" y=\"49\" class=\"s\">{}</text>\n", margin, escape(title), margin, escape(sub));
+    out += fmt::format("<text x=\"{}\" y=\"30\" class=\"t\">{}</text>\n<text x=\"{}\" y=\"49\" class=\"s\">{}</text>\n", margin, xml_text(title), margin, xml_text(sub));
     painter p(m, groups, s, l);
     p.paint(top, margin - s.pad, heading + margin - s.pad);
     out += p.out;
     double y = heading + margin + top.h - s.pad + 14;
     for (const legend_row& r : legend) {
         out += fmt::format("<rect x=\"{}\" y=\"{:.1f}\" width=\"16\" height=\"14\" rx=\"3\" fill=\"{}\"/><text x=\"{}\" y=\"{:.1f}\" class=\"l\">{}</text>\n", margin, y, r.fill, margin + 24, y + 11.5,
-                           escape(r.text));
+                           xml_text(r.text));
         y += row;
     }
     return out + "</svg>\n";

@@ -105,28 +105,7 @@ struct parser {
     void check_references(const toml::table& table);
     void check_outputs();
     void check_cycles();
-
-    /// The tables of `[[key]]`, each handed to `each` with its number from 0.
-    template <class Each>
-    void tables(table_reader& in, std::string_view key, Each each);
 };
-
-template <class Each>
-void parser::tables(table_reader& in, std::string_view key, Each each) {
-    const toml::node* n = in.node(key);
-    if (!n) return;
-    const toml::array* list = n->as_array();
-    if (!list) {
-        in.fault_at(place_of(*n), fmt::format("\"{0}\" must be written [[{0}]], once for each {0}", key));
-        return;
-    }
-    std::size_t index = 0;
-    for (const toml::node& item : *list) {
-        if (const toml::table* t = item.as_table()) each(*t, index);
-        else in.fault_at(place_of(item), fmt::format("\"{0}\" must be written [[{0}]], once for each {0}", key));
-        ++index;
-    }
-}
 
 void parser::root(const toml::table& table) {
     table_reader in(table, "", faults, env);
@@ -142,8 +121,8 @@ void parser::root(const toml::table& table) {
     out.about = in.string("about").value_or("");
     out.workdir = in.path("workdir").value_or("");
     out.stop_on_failure = in.word("on_failure", {"continue", "stop"}).value_or("continue") == "stop";
-    tables(in, "cohort", [&](const toml::table& t, std::size_t i) { cohort(t, i); });
-    tables(in, "job", [&](const toml::table& t, std::size_t i) { job(t, i); });
+    in.tables("cohort", [&](const toml::table& t, std::size_t i) { cohort(t, i); });
+    in.tables("job", [&](const toml::table& t, std::size_t i) { job(t, i); });
     in.finish();
     if (!in.has("cohort")) faults.add({1, 1}, "", "no [[cohort]]: a spec has at least one");
     check_references(table);

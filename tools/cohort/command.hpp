@@ -105,6 +105,7 @@ void add_cpuset_lint(registry& all);
 void add_cpuset_plan(registry& all);
 void add_cpuset_snapshot(registry& all);
 void add_cpuset_watch(registry& all);
+void add_coresched_simulate(registry& all);
 void add_cpuset_simulate(registry& all);
 void add_cpuset_what_if(registry& all);
 void add_padata(registry& all);

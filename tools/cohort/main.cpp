@@ -19,6 +19,8 @@ int main(int argc, char** argv) {
     add_cpuset_watch(all);
     add_cpuset_simulate(all);
     add_cpuset_what_if(all);
+    all.noun("coresched", "Who may share a core's hyperthreads, and what that costs");
+    add_coresched_simulate(all);
     all.noun("padata", "Parallel jobs in order: running instances and their CPU masks");
     add_padata(all);
     add_padata_demo(all);

@@ -10,10 +10,6 @@
 #include <cohort/sys/fd.hpp>
 
 namespace cohort::cli {
-namespace {
-
-constexpr std::size_t largest_spec = std::size_t{64} << 20;
-
 void tell_faults(const std::vector<group::fault>& faults, bool json) {
     for (const group::fault& f : faults) complain(f.line());
     if (!json) return;
@@ -24,11 +20,16 @@ void tell_faults(const std::vector<group::fault>& faults, bool json) {
     print(out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
-}  // namespace
-
 outcome machine_fault(const error& e) {
     if (e.code != EINVAL && e.code != ERANGE) return std::unexpected(e);
     return usage(e.line());
+}
+
+std::string input_name(const std::string& path) { return path == "-" ? "standard input" : path; }
+
+result<std::string> read_input(sys::os& os, const std::string& path) {
+    constexpr std::size_t largest_spec = std::size_t{64} << 20;
+    return path == "-" ? sys::read_rest(os, 0, largest_spec) : sys::read_file(os, path, largest_spec);
 }
 
 result<void> write_whole(sys::os& os, const std::string& path, const std::string& text) {
@@ -46,9 +47,9 @@ result<void> write_whole(sys::os& os, const std::string& path, const std::string
 void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
 result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json) {
-    auto text = path == "-" ? sys::read_rest(os, 0, largest_spec) : sys::read_file(os, path, largest_spec);
+    auto text = read_input(os, path);
     if (!text) return std::unexpected(text.error());
-    auto read = group::read_spec(path == "-" ? "standard input" : path, *text, [&](std::string_view name) { return os.getenv(std::string(name)); });
+    auto read = group::read_spec(input_name(path), *text, [&](std::string_view name) { return os.getenv(std::string(name)); });
     const std::string chosen = machine ? *machine : read.value.machine.empty() ? "live" : read.value.machine;
     auto view = group::view_machine(chosen, os);
     if (!view) {

@@ -21,6 +21,13 @@ struct planned {
 /// `path` "-" is standard input. `machine` wins over the spec's own [machine]. Errors: those of reading the file and the machine.
 result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json);
 
+/// Tells each fault on stderr; with json also as data on stdout.
+void tell_faults(const std::vector<group::fault>& faults, bool json);
+
+/// The text of a file of at most 64 MiB; "-" is standard input. And what to call it.
+result<std::string> read_input(sys::os& os, const std::string& path);
+std::string input_name(const std::string& path);
+
 /// A machine that is named wrongly is the fault of whoever named it (usage); one that cannot be read is the system's.
 outcome machine_fault(const error& e);
 

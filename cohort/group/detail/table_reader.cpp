@@ -61,6 +61,10 @@ void table_reader::wrong_type(const toml::node& node, std::string_view key, std:
     fault_at(place_of(node), fmt::format("key \"{}\" must be {}, not {}", key, wanted, type_text(node)));
 }
 
+void table_reader::not_tables(const toml::node& node, std::string_view key) {
+    fault_at(place_of(node), fmt::format("\"{0}\" must be written [[{0}]], once for each {0}", key));
+}
+
 const toml::node* table_reader::node(std::string_view key) {
     known_.emplace_back(key);
     return table_.get(key);
@@ -126,6 +130,19 @@ std::optional<std::int64_t> table_reader::integer(std::string_view key, std::int
     }
     if (i->get() >= low && i->get() <= high) return i->get();
     fault_at(place_of(*n), fmt::format("key \"{}\" is {}, it must be {} to {}", key, i->get(), low, high));
+    return std::nullopt;
+}
+
+std::optional<double> table_reader::real(std::string_view key, double low, double high) {
+    const toml::node* n = node(key);
+    if (!n) return std::nullopt;
+    const auto v = n->value<double>();
+    if (!v || n->is_boolean()) {
+        wrong_type(*n, key, "a number");
+        return std::nullopt;
+    }
+    if (*v >= low && *v <= high) return *v;
+    fault_at(place_of(*n), fmt::format("key \"{}\" is {}, it must be {} to {}", key, *v, low, high));
     return std::nullopt;
 }
 

@@ -49,9 +49,14 @@ public:
     std::optional<std::string> name(std::string_view key);
     std::optional<bool> boolean(std::string_view key);
     std::optional<std::int64_t> integer(std::string_view key, std::int64_t low, std::int64_t high);
+    /// A number, whole or not.
+    std::optional<double> real(std::string_view key, double low, double high);
     std::optional<std::uint64_t> bytes(std::string_view key);
     std::optional<std::vector<std::string>> strings(std::string_view key);
     std::optional<command_line> command(std::string_view key);
+    /// The tables of `[[key]]`, each handed to `each` with its number from 0.
+    template <class Each>
+    void tables(std::string_view key, Each each);
     /// Notes a fault when the key is missing.
     void require(std::string_view key, std::string_view why = {});
 
@@ -60,6 +65,7 @@ public:
 
 private:
     void wrong_type(const toml::node& node, std::string_view key, std::string_view wanted);
+    void not_tables(const toml::node& node, std::string_view key);
 
     const toml::table& table_;
     std::string object_;
@@ -67,5 +73,19 @@ private:
     const environment& env_;
     std::vector<std::string> known_;
 };
+
+template <class Each>
+void table_reader::tables(std::string_view key, Each each) {
+    const toml::node* n = node(key);
+    if (!n) return;
+    const toml::array* list = n->as_array();
+    if (!list) return not_tables(*n, key);
+    std::size_t index = 0;
+    for (const toml::node& item : *list) {
+        if (const toml::table* t = item.as_table()) each(*t, index);
+        else not_tables(item, key);
+        ++index;
+    }
+}
 
 }  // namespace cohort::group::detail
