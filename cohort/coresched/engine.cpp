@@ -67,10 +67,9 @@ engine::engine(const machine::topology& t, engine_options o) : s_(std::make_uniq
     for (std::size_t i = 0; i < t.cores.size(); ++i) {
         core c;
         c.cpus = t.cores[i].cpus;
-        c.leader = c.cpus.front();
         for (const int cpu : c.cpus) {
             of(s, cpu).core = static_cast<std::uint32_t>(i);
-            of(s, cpu).online = !s.o.rules.one_thread_a_core || cpu == c.leader;
+            of(s, cpu).online = !s.o.rules.one_thread_a_core || cpu == c.cpus.front();
             if (of(s, cpu).online) s.online.set(cpu);
             s.domain[static_cast<std::size_t>(cpu)] = t.cpus[static_cast<std::size_t>(cpu)].package;
         }
@@ -158,8 +157,7 @@ bool engine::set_online(int cpu, bool on) {
         s.online.set(cpu);
     } else {
         s.online.clear(cpu);
-        const task_id ran = std::exchange(q.curr, idle);
-        (void)ran;
+        q.curr = idle;
         std::vector<task_id> here = q.real_time;
         here.insert(here.end(), q.fair.begin(), q.fair.end());
         for (const task_id id : here) {
@@ -168,9 +166,6 @@ bool engine::set_online(int cpu, bool on) {
         }
         q.online = q.forced = q.picked = q.must_choose = false;
     }
-    // The fields of the core stay what they are, whoever holds them.
-    const auto holder = std::ranges::find_if(c.cpus, [&](int sibling) { return of(s, sibling).online; });
-    if (holder != c.cpus.end() && !of(s, c.leader).online) c.leader = *holder;
     ++c.task_seq;
     for (const int sibling : c.cpus) must_choose(s, of(s, sibling));
     return true;
@@ -201,6 +196,10 @@ void engine::tick() {
         std::erase(q.real_time, q.curr);  // behind those of its priority
         q.real_time.push_back(q.curr);
         must_choose(s, q);
+    }
+    if (std::ranges::none_of(s.cpus, [](const queue& q) { return q.curr != idle && q.runnable() > 1; })) return;
+    for (queue& q : s.cpus) {
+        if (q.online && q.curr == idle && q.runnable() == 0) pull(s, q);
     }
 }
 
@@ -262,8 +261,8 @@ std::string engine::broken() const {
                 }
             }
         }
-        if (work && !busy) return "the core of CPU " + std::to_string(c.leader) + " is idle and has work";
-        if (s.core_wide() && forced != c.forced) return "the core of CPU " + std::to_string(c.leader) + " counts " + std::to_string(c.forced) + " forced-idle CPUs, there are " + std::to_string(forced);
+        if (work && !busy) return "the core of CPU " + std::to_string(c.cpus.front()) + " is idle and has work";
+        if (s.core_wide() && forced != c.forced) return "the core of CPU " + std::to_string(c.cpus.front()) + " counts " + std::to_string(c.forced) + " forced-idle CPUs, there are " + std::to_string(forced);
     }
     std::map<cookie, std::size_t> holders;
     for (const task& t : s.tasks) {

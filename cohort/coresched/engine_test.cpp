@@ -87,28 +87,92 @@ TEST(core, an_untagged_task_behind_a_tagged_one_is_found_only_by_search0) {
     }
 }
 
+TEST(core, a_tie_goes_to_the_cpu_that_asks) {
+    engine e(machine_of("pack:1 core:1 pu:2"));
+    const task_id a = e.add({.tag = e.cookies().create(), .cpus = {0}, .how = scheduling::fifo, .priority = 5}), b = e.add({.cpus = {1}, .how = scheduling::fifo, .priority = 5});
+    for (const task_id t : {a, b}) {
+        e.wake(t);
+        e.settle();
+        EXPECT_EQ(e.running(e.cpu_of(t)), t) << "the one that came last";
+    }
+    EXPECT_TRUE(e.forced_idle(0));
+}
+
+TEST(core, a_task_of_the_cores_cookie_is_found_behind_others) {
+    engine e(machine_of("pack:1 core:1 pu:2"));
+    const cookie tag = e.cookies().create();
+    const task_id high = e.add({.tag = tag, .cpus = {0}, .how = scheduling::fifo, .priority = 9}), first = e.add({.cpus = {1}, .how = scheduling::fifo, .priority = 3}),
+                  fits = e.add({.tag = tag, .cpus = {1}});
+    for (const task_id t : {fits, first, high}) e.wake(t);
+    e.settle();
+    EXPECT_EQ(e.running(1), fits);
+    EXPECT_FALSE(e.forced_idle(1));
+}
+
+TEST(core, queues_are_compared_by_what_they_have_had_since_they_meet) {
+    engine e(machine_of("pack:1 core:1 pu:2"));
+    const task_id old = e.add({.cpus = {1}});
+    e.wake(old);
+    run(e, 10'000);
+    const task_id young = e.add({.tag = e.cookies().create(), .cpus = {0}});
+    e.wake(young);
+    run(e, 2000);
+    EXPECT_NEAR(static_cast<double>(e.figures(young).runtime_ns), 1e9, 5e7) << "not all of what the other had before it came";
+}
+
 TEST(core, a_forced_idle_cpu_takes_a_task_of_the_cores_cookie_from_another_core) {
     engine e(machine_of("pack:1 core:2 pu:2"));
     const cookie tag = e.cookies().create();
-    const task_id high = e.add({.name = "high", .tag = tag, .cpus = {0}, .how = scheduling::fifo, .priority = 50});
-    const task_id plain = e.add({.name = "plain", .cpus = {1}});
-    const task_id busy = e.add({.name = "busy", .tag = tag, .cpus = {2}, .how = scheduling::fifo, .priority = 50});
-    const task_id waits = e.add({.name = "waits", .tag = tag, .cpus = {1, 2}});
-    e.wake(busy);
-    e.settle();
-    for (int i = 0; i < 2; ++i) {  // it was on CPU 2 before
-        e.block(busy);
-        e.wake(waits);
-        e.settle();
-        e.wake(busy);
+    const auto fifo = [&](int cpu, cookie c, int priority) { return e.add({.tag = c, .cpus = {cpu}, .how = scheduling::fifo, .priority = priority}); };
+    const task_id guard = fifo(1, no_cookie, 60), busy = fifo(2, tag, 50), high = fifo(0, tag, 50), plain = e.add({.cpus = {1}}), waits = e.add({.tag = tag, .cpus = {1, 2}});
+    for (const task_id t : {guard, waits, busy, high, plain}) {
+        e.wake(t);
         e.settle();
     }
-    e.wake(high);
-    e.wake(plain);
+    ASSERT_EQ(e.cpu_of(waits), 2) << "behind `busy`, since CPU 1 was taken";
+    ASSERT_TRUE(e.forced_idle(0));
+    e.block(guard);
     e.settle();
+    EXPECT_EQ(e.running(0), high);
     EXPECT_EQ(e.running(1), waits);
-    EXPECT_EQ(e.cpu_of(waits), 1);
-    EXPECT_FALSE(e.forced_idle(1));
+    EXPECT_EQ(e.steals(), 1u);
+}
+
+TEST(fair, who_sleeps_saves_nothing_up) {
+    engine e(machine_of("pack:1 core:1 pu:2"));
+    const task_id hog = e.add({.cpus = {0}}), sleeper = e.add({.cpus = {0}});
+    e.wake(hog);
+    e.wake(sleeper);
+    run(e, 100);
+    e.block(sleeper);
+    run(e, 5000);
+    const auto before = e.figures(sleeper).runtime_ns;
+    e.wake(sleeper);
+    run(e, 1000);
+    EXPECT_NEAR(static_cast<double>(e.figures(sleeper).runtime_ns - before), 5e8, 2e7);
+}
+
+TEST(fair, weights_are_shares_of_time) {
+    engine e(machine_of("pack:1 core:1 pu:1"));
+    const task_id heavy = e.add({.weight = 3072}), light = e.add({.weight = 1024});
+    e.wake(heavy);
+    e.wake(light);
+    run(e, 8000);
+    EXPECT_NEAR(share(e, heavy), 0.75, 0.01);
+    EXPECT_NEAR(share(e, light), 0.25, 0.01);
+}
+
+TEST(fair, a_newborn_has_half_a_slice_and_goes_first) {
+    engine e(machine_of("pack:1 core:1 pu:1"));
+    const task_id guard = e.add({.how = scheduling::fifo, .priority = 1}), old = e.add({}), young = e.add({});
+    e.wake(old);
+    e.settle();
+    e.block(old);
+    for (const task_id t : {guard, old, young}) e.wake(t);
+    e.settle();
+    e.block(guard);
+    e.settle();
+    EXPECT_EQ(e.running(0), young);
 }
 
 TEST(core, real_time_goes_before_fair_core_wide) {
@@ -122,6 +186,22 @@ TEST(core, real_time_goes_before_fair_core_wide) {
     EXPECT_EQ(e.running(0), idle);
     EXPECT_EQ(e.running(1), fifo);
     EXPECT_TRUE(e.forced_idle(0));
+    const task_id higher = e.add({.cpus = {1}, .how = scheduling::fifo, .priority = 2}), lower = e.add({.cpus = {1}, .how = scheduling::fifo, .priority = 1});
+    e.wake(higher);
+    e.wake(lower);
+    e.settle();
+    EXPECT_EQ(e.running(1), higher);
+}
+
+TEST(core, round_robin_takes_turns_among_equals_and_fifo_does_not) {
+    for (const scheduling how : {scheduling::round_robin, scheduling::fifo}) {
+        engine e(machine_of("pack:1 core:1 pu:1"));
+        const task_id a = e.add({.how = how, .priority = 1}), b = e.add({.how = how, .priority = 1});
+        e.wake(a);
+        e.wake(b);
+        run(e, 4000);
+        EXPECT_NEAR(share(e, b), how == scheduling::fifo ? 0 : 0.5, 0.03);
+    }
 }
 
 TEST(core, the_last_cookie_turns_it_off_and_a_new_one_on) {
@@ -141,6 +221,20 @@ TEST(core, the_last_cookie_turns_it_off_and_a_new_one_on) {
     EXPECT_EQ(e.running(0), a);
     EXPECT_EQ(e.running(1), b);
     EXPECT_FALSE(e.cookies().enabled());
+}
+
+TEST(core, a_cpu_without_work_takes_no_task_that_its_core_would_keep_waiting) {
+    for (const bool equal : {false, true}) {
+        engine e(machine_of("pack:1 core:2 pu:2"));
+        const cookie tag = e.cookies().create();
+        const task_id here = e.add({.tag = tag, .cpus = {0}}), there = e.add({.tag = tag, .cpus = {2}}), other = e.add({.tag = equal ? tag : no_cookie, .cpus = {1, 2}}), guard = e.add({.cpus = {1}});
+        for (const task_id t : {guard, other, there, here}) e.wake(t), e.settle();
+        e.block(guard);
+        run(e, 100);
+        EXPECT_EQ(e.cpu_of(other), equal ? 1 : 2);
+        EXPECT_EQ(e.running(1) == idle, !equal);
+        EXPECT_FALSE(e.forced_idle(1));
+    }
 }
 
 TEST(core, a_sibling_that_goes_offline_hands_its_core_and_its_tasks_over) {

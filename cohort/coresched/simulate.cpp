@@ -25,7 +25,6 @@ struct course {
     double credit = 0;               // work done that is no whole nanosecond
     std::uint64_t work = 0;
     std::size_t partner = 0;
-    bool woken_early = false;        // the partner was done before this one slept
     std::uint64_t runnable_since = never;
     detail::histogram waits = {};
 };
@@ -203,10 +202,7 @@ void run::end_of_work(std::size_t i) {
         at(engine_.now() + c.spec.sleep_us * 1000, event::kind::wake, i);
         return;
     }
-    course& other = courses_[c.partner];
-    if (engine_.runnable(other.id)) other.woken_early = true;
-    else wake(c.partner);
-    if (std::exchange(c.woken_early, false)) return;
+    wake(c.partner);
     engine_.block(c.id);
 }
 

@@ -113,7 +113,7 @@ void choose_core_wide(state& s, queue& asks) {
         q.forced = q.pick == idle && q.runnable() > 0;
         if (q.pick == idle) q.idle_occupation = c.occupied;
         else s.tasks[q.pick].occupation = c.occupied;
-        if (q.pick != idle && is_fair(s.tasks[q.pick]) && !(was_forced && c.forced > 0)) refresh_base(c, q, c.forced > 0);
+        if (q.pick != idle && is_fair(s.tasks[q.pick])) refresh_base(c, q, c.forced > 0);
         if (q.cpu != asks.cpu && q.curr != q.pick) must_choose(s, q);
     }
     asks.sched_seq = c.pick_seq;

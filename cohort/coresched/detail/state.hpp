@@ -48,10 +48,9 @@ struct queue {
     std::size_t runnable() const { return fair.size() + real_time.size(); }
 };
 
-/// What siblings share. Kernel: the fields of the leader's rq.
+/// What siblings share. Kernel: the fields of one sibling's rq, the leader's, which hands them over when it goes offline; here they are the core's own.
 struct core {
     std::vector<int> cpus;               // ascending
-    int leader = 0;                      // the CPU whose fields they are
     std::uint64_t task_seq = 0;          // queueing here changes it
     std::uint64_t pick_seq = 0;          // task_seq at the last core-wide pick
     cookie tag = no_cookie;              // of what runs
