@@ -36,5 +36,6 @@ int main(int argc, char** argv) {
     cohort::bench::run_percpu_rwsem(s);
     cohort::bench::run_percpu_memory(s);
     cohort::bench::run_cpuset_plan(s);
+    cohort::bench::run_cpuset(s);
     return 0;
 }

@@ -298,6 +298,28 @@ void settle(const tree& t) {
     }
 }
 
+/// A version 1 set that has lost all its processors or nodes: its tasks are moved by a work item.
+void wait_for_rescue(const tree& t) {
+    if (!t.is_v1()) return;
+    const auto waits = [&](const std::string& path) {
+        std::string cpus, mems, tasks;
+        get(t.directory(path) + "/cpuset.cpus", cpus);
+        get(t.directory(path) + "/cpuset.mems", mems);
+        get(t.directory(path) + "/cgroup.procs", tasks);
+        return (cpus.empty() || mems.empty()) && !tasks.empty();
+    };
+    for (int i = 0; i < 2000 && std::ranges::any_of(t.below(), waits); ++i) usleep(5000);
+}
+
+/// A version 2 cgroup that was removed: what its set had goes back in a work item (6.1).
+void wait_for_dying(const tree& t) {
+    std::string text;
+    for (int i = 0; i < 2000 && !t.is_v1(); ++i) {
+        if (get(t.directory(".") + "/cgroup.stat", text) != 0 || text.find("nr_dying_descendants 0") != std::string::npos) return;
+        usleep(1000);
+    }
+}
+
 }  // namespace
 
 void session::reset() {
@@ -410,12 +432,15 @@ answer session::on_machine(const std::vector<std::string>& w) {
         if (a.code == 0 && !on) offline_nodes_ += (offline_nodes_.empty() ? "" : ",") + w[1];
     }
     settle(tree_);
+    wait_for_rescue(tree_);
     return a;
 }
 
 answer session::perform(const std::string& line) {
     const std::vector<std::string> w = words_of(line);
     answer a = carry_out(w, line);
+    if (w[0] == "rmdir" && a.code == 0) wait_for_dying(tree_);
+    if (w[0] == "controller" && a.code == 0 && w[2] == "-cpuset") settle(tree_);
     watch_.follow(tree_, w, a.code == 0);
     return a;
 }

@@ -122,6 +122,7 @@ model::model(const machine::topology& t, model_options o) : world_(std::make_uni
     root.own.cpu_exclusive = root.own.mem_exclusive = true;
     root.effective_cpus = w.active;
     root.effective_mems = root.old_mems = w.memory_nodes;
+    w.starter_cpus = w.possible;
     w.domains_due = true;
     detail::make_domains(w);
 }

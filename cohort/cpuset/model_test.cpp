@@ -18,8 +18,8 @@ std::uint64_t first_seed() {
     return given ? std::strtoull(given, nullptr, 0) : 1;
 }
 
-/// A refused attach may have started the task in the root.
-bool may_change_when_refused(const operation& op) { return op.what == verb::attach; }
+/// A refused attach may have started the task in the root; a task that asks itself is awake, and gets a mask with a CPU that is active.
+bool may_change_when_refused(const operation& op) { return op.what == verb::attach || op.what == verb::fork || op.what == verb::mempolicy || op.what == verb::mbind; }
 
 /// A refused list may leave a new reason why a partition is invalid, as in the kernel.
 std::string without_reasons(const std::string& state) {

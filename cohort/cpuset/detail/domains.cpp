@@ -25,6 +25,20 @@ std::vector<cpumask> balanced_sets(const world& w) {
     return out;
 }
 
+/// 6.1: what the root still has is its own domain; of the others those with balancing count, wherever they are below partitions.
+std::vector<cpumask> handed_down_sets(const world& w) {
+    group* top = w.root.get();
+    std::vector<cpumask> out{top->effective_cpus};
+    if (top->handed_down.empty()) return out;
+    for (group* at = next_cpuset(top, top); at;) {
+        const bool passed = !at->own.cpus.empty() && !(at->balance && at->own.cpus.intersects(housekeeping(w)));
+        const bool inside_root = at->own.cpus.subset_of(top->effective_cpus);
+        if (!passed && !inside_root && at->balance) out.push_back(at->effective_cpus);
+        at = next_cpuset(at, top, !passed && !inside_root && !at->valid());
+    }
+    return out;
+}
+
 std::vector<cpumask> partition_sets(const world& w) {
     group* top = w.root.get();
     std::vector<cpumask> out{top->effective_cpus & housekeeping(w)};
@@ -60,7 +74,7 @@ std::vector<cpumask> partition_domains(const world& w) {
 }
 
 std::vector<cpumask> balanced_domains(const world& w) {
-    auto out = merged(balanced_sets(w));
+    auto out = merged(w.v1 ? balanced_sets(w) : handed_down_sets(w));
     for (cpumask& d : out) d &= housekeeping(w);
     return out;
 }
@@ -68,7 +82,7 @@ std::vector<cpumask> balanced_domains(const world& w) {
 /// With a CPU that is not active among the sets', the kernel leaves the domains to the hotplug that is under way; there may be none.
 bool up_to_date(const world& w) {
     group* top = w.root.get();
-    if (w.sub_cpus.empty()) return top->effective_cpus == w.active;
+    if (w.sub_cpus.empty() && top->handed_down.empty()) return top->effective_cpus == w.active;
     for (group* at = top; at;) {
         if (at->valid() && !at->effective_cpus.subset_of(w.active)) return false;
         at = next_cpuset(at, top, !at->valid());
@@ -87,9 +101,11 @@ void make_domains(world& w) {
     if (!w.domains_due) return;
     w.domains_due = false;
     if (!up_to_date(w)) return;
-    w.domains = w.v1 ? balanced_domains(w) : partition_domains(w);
+    w.domains = w.v1 || w.kernel_rules().hands_down ? balanced_domains(w) : partition_domains(w);
     std::erase_if(w.domains, [](const cpumask& d) { return d.empty(); });
     std::ranges::sort(w.domains, {}, &cpumask::first);
+    const auto twice = std::ranges::unique(w.domains);
+    w.domains.erase(twice.begin(), twice.end());
 }
 
 }  // namespace cohort::cpuset::detail

@@ -10,8 +10,9 @@ void update_root_cpus(world& w) {
     group& root = *w.root;
     if (w.v1) root.own.cpus = w.active;
     w.domains_due = true;
-    if (w.active.subset_of(w.sub_cpus)) w.sub_cpus = {};
-    root.effective_cpus = w.active - w.sub_cpus;
+    cpumask& gone = w.kernel_rules().hands_down ? root.handed_down : w.sub_cpus;
+    if (w.active.subset_of(gone)) gone = {};
+    root.effective_cpus = w.active - gone;
 }
 
 /// Tasks of an emptied set of version 1 move to the nearest set above that has CPUs and nodes.
@@ -52,15 +53,14 @@ cpumask update_partition(world& w, group& g) {
 }
 
 void update_v2(world& w, group& g) {
-    cpumask cpus = g.state == partition_state::member ? member_cpus(g) : update_partition(w, g);
+    const bool partition = g.state != partition_state::member;
+    cpumask cpus = w.kernel_rules().hands_down ? meet_machine_6_1(w, g) : partition ? update_partition(w, g) : member_cpus(g);
     nodemask mems = g.own.mems & g.parent->effective_mems;
     const bool new_cpus = cpus != g.effective_cpus, new_mems = mems != g.effective_mems;
     if (cpus.empty() && !g.valid()) cpus = g.parent->effective_cpus;
     if (mems.empty()) mems = g.parent->effective_mems;
-    if (new_cpus) {
-        g.effective_cpus = cpus;
-        update_tasks(w, g);
-    }
+    g.effective_cpus = cpus;
+    if (new_cpus) update_tasks(w, g);
     if (new_mems) {
         g.effective_mems = mems;
         update_task_mems(w, g);

@@ -10,7 +10,8 @@ std::string broken_set(const world& w, const group& g) {
     if (!g.effective_mems.subset_of(w.memory_nodes)) return "effective nodes without memory: " + (g.effective_mems - w.memory_nodes).list();
     if (g.is_root()) return {};
     const group& p = *g.parent;
-    if (!g.valid() && !g.effective_cpus.subset_of(p.effective_cpus)) return "effective CPUs that its parent does not have: " + (g.effective_cpus - p.effective_cpus).list();
+    // In 6.1 members beside a new partition keep what they had.
+    if (!w.kernel_rules().hands_down && !g.valid() && !g.effective_cpus.subset_of(p.effective_cpus)) return "effective CPUs that its parent does not have: " + (g.effective_cpus - p.effective_cpus).list();
     if (!g.effective_mems.subset_of(p.effective_mems)) return "effective nodes that its parent does not have";
     if (w.v1) {
         if (g.own.cpus != g.effective_cpus || g.own.mems != g.effective_mems) return "effective masks that are not the configured ones";
@@ -50,7 +51,7 @@ std::string broken_siblings(const world& w, const group& g) {
 }
 
 std::string broken_root(const world& w) {
-    const cpumask left = w.v1 ? w.active : w.active - w.sub_cpus;
+    const cpumask left = w.v1 ? w.active : w.active - w.sub_cpus - w.root->handed_down;
     return w.root->effective_cpus == left ? "" : "effective CPUs " + w.root->effective_cpus.list() + ", and not those left by partitions, " + left.list();
 }
 
@@ -76,8 +77,9 @@ std::string broken(const world& w) {
     if (std::string what = broken_tasks(w); !what.empty()) return what;
     cpumask seen;
     for (const cpumask& d : sched_domains(w)) {
-        const bool apart = w.v1 || !w.kernel_rules().overlap_invalidates;  // before 7.0 partitions may overlap, and so do their domains
-        if ((apart && d.intersects(seen)) || !d.subset_of(w.active)) return "the sched domain " + d.list() + " overlaps another or has inactive CPUs";
+        // Before 7.0 partitions may overlap, and so do their domains; 6.1 may keep domains with CPUs that are gone.
+        const bool apart = w.v1 || !w.kernel_rules().overlap_invalidates, current = w.v1 || !w.kernel_rules().hands_down;
+        if ((apart && d.intersects(seen)) || (current && !d.subset_of(w.active))) return "the sched domain " + d.list() + " overlaps another or has inactive CPUs";
         seen |= d;
     }
     if (w.root->tasks_below != w.tasks.size()) return "the root counts " + std::to_string(w.root->tasks_below) + " tasks of " + std::to_string(w.tasks.size());

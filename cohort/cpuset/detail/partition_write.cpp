@@ -16,10 +16,8 @@ std::string_view stripped(std::string_view text) {
 /// A member (or an invalid partition, which counts as one) becomes a partition.
 partition_reason enable(world& w, group& g, partition_state wanted) {
     if (g.own.wants_nothing()) return partition_reason::cpus_empty;
-    if (g.parent->is_root() && w.kernel_rules().exclusive_files && g.own.exclusive.intersects(w.sub_cpus)) return partition_reason::remote;
-    if (g.parent->valid()) return enable_local(w, g, wanted);
-    if (w.kernel_rules().exclusive_files) return enable_remote(w, g, wanted);
-    return g.parent->invalid() ? partition_reason::invalid_parent : partition_reason::not_partition;
+    if (g.parent->is_root() && g.own.exclusive.intersects(w.sub_cpus)) return partition_reason::remote;
+    return g.parent->valid() ? enable_local(w, g, wanted) : enable_remote(w, g, wanted);
 }
 
 /// Root to isolated and back: the CPUs stay.
@@ -44,7 +42,7 @@ grant grant_for(const world& w, const group& g, const request& asked, bool by_wr
 
 bool conflicts_with_housekeeping(const world& w, partition_state s, const cpumask& cpus) {
     const bool isolated = s == partition_state::isolated || s == partition_state::isolated_invalid;
-    return !isolated && w.kernel_rules().exclusive_files && cpus.intersects(w.boot_isolated);
+    return !isolated && cpus.intersects(w.boot_isolated);
 }
 
 bool set_exclusive_flag(world& w, group& g, bool on) {
@@ -76,8 +74,8 @@ void become(world& w, group& g, partition_state wanted) {
     const bool on = wanted != partition_state::member;
     partition_state before = g.state;
     if (before == wanted) return;
-    if (on && g.invalid() && !w.kernel_rules().invalid_is_reevaluated) {
-        g.state = flipped(wanted);  // the type changes, the fault stays
+    if (w.kernel_rules().hands_down) {
+        become_6_1(w, g, wanted);
         return;
     }
     if (on && g.invalid()) before = partition_state::member;

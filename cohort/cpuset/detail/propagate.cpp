@@ -37,9 +37,9 @@ void publish(world& w, group& g, bool first, partition_state before) {
     if (!g.own.cpus.empty() && g.balance && (w.v1 || g.valid())) w.domains_due = true;
 }
 
-/// A partition below one that is none (any more) cannot be one either; what it had is the parent's again.
-void follow_parent_state(group& g) {
-    g.state = made_invalid(g.state);
+/// A partition below one that is none (any more) cannot be one either; what it had is the parent's again. One that has run empty is overlooked: it stays valid, with nothing.
+void follow_parent_state(group& g, bool empty) {
+    if (!empty) g.state = made_invalid(g.state);
     g.reason = g.parent->invalid() ? partition_reason::invalid_parent : partition_reason::not_partition;
 }
 
@@ -60,7 +60,7 @@ bool visit(world& w, group& g, bool first, bool force) {
         if (!w.v1 && !empty_partition && cpus.empty()) cpus = g.parent->effective_cpus;
         if (g.state == partition_state::member && !force && cpus == g.effective_cpus && (w.v1 || g.balance == g.parent->balance)) return false;
         const bool followed = !first && before != partition_state::member;
-        if (followed && !g.parent->valid()) follow_parent_state(g);
+        if (followed && !g.parent->valid()) follow_parent_state(g, empty_partition);
         else if (followed || empty_partition) update_local(w, g, nullptr);
     }
     publish(w, g, first, before);

@@ -52,6 +52,12 @@ verdict write_cpus(world& w, group& g, std::string_view text) {
     request trial = g.own;
     trial.cpus = *cpus;
     if (w.v1) return write_cpus_v1(w, g, trial);
+    if (w.kernel_rules().hands_down) {
+        const verdict v = validate(w, g, trial);
+        if (v.refused() && v.code != EINVAL) return v;
+        write_cpus_6_1(w, g, trial.cpus, v.code == EINVAL);
+        return {};
+    }
     if (!trial.cpus.empty() && (!trial.exclusive.empty() || g.valid())) trial.granted = grant_for(w, g, trial, true).cpus;
     else if (trial.wants_nothing()) trial.granted = {};
 

@@ -15,6 +15,14 @@ void give_cpus(const world& w, task& t, cpumask cpus) {
     if (cpus.intersects(w.active)) t.cpus = cpus;
 }
 
+/// A task that runs, with no CPU of its mask active: the scheduler's last resort, the list of its set (version 2) or all there may be. Its own wish is forgotten.
+void wake(world& w, task& t) {
+    if (t.cpus.intersects(w.active)) return;
+    const cpumask& list = cpuset_of(*t.at).own.cpus;
+    t.cpus = !w.v1 && list.intersects(w.active) ? list : w.possible;
+    t.asked.reset();
+}
+
 void give_mems(task& t, const nodemask& mems) {
     if (t.mems == mems) return;
     t.mems = mems;
@@ -47,7 +55,7 @@ task& put(world& w, group& g, task t) {
 /// A task that is named for the first time: a process of the user.
 task newborn(const world& w, const std::string& name, const group& home) {
     const group& set = cpuset_of(const_cast<group&>(home));
-    return {.name = name, .at = nullptr, .cpus = set.is_root() ? root_cpus(w) : allowed_cpus(w, set), .mems = allowed_mems(w, set), .owner = w.user};
+    return {.name = name, .at = nullptr, .cpus = set.is_root() ? w.starter_cpus : allowed_cpus(w, set), .mems = allowed_mems(w, set), .owner = w.user};
 }
 
 bool thread_root(const group& g) { return !g.is_root() && g.hands_on && !g.tasks.empty(); }
@@ -126,9 +134,10 @@ nodemask allowed_mems(const world& w, const group& g) {
 }
 
 void update_tasks(world& w, group& g) {
-    if (!g.tasks_below) return;
+    if (!g.tasks_below && !g.is_root()) return;
     const bool widely = g.is_root() && w.kernel_rules().root_tasks_any_possible;
     const cpumask cpus = widely ? root_cpus(w) : g.effective_cpus;
+    if (g.is_root() && cpus.intersects(w.active)) w.starter_cpus = cpus;
     each_task(w, g, [&](task& t) { give_cpus(w, t, cpus); });
 }
 
@@ -138,6 +147,34 @@ void update_task_mems(world& w, group& g) {
     each_task(w, g, [&](task& t) { give_mems(t, g.old_mems); });
 }
 
+namespace {
+
+/// A task that was in `from` is in `to` now.
+void settle_in(world& w, task& t, const group& from, const group& to) {
+    // Between sets of version 2 that have the same, nothing is touched.
+    if (!w.v1 && !w.kernel_rules().attach_always_sets && from.effective_cpus == to.effective_cpus && from.effective_mems == to.effective_mems) return;
+    const cpumask root_tasks = w.kernel_rules().root_tasks_any_possible ? root_cpus(w) : w.possible;
+    give_cpus(w, t, to.is_root() ? root_tasks : allowed_cpus(w, to));
+    give_mems(t, allowed_mems(w, to));
+}
+
+}  // namespace
+
+void receive_tasks(world& w, group& g) {
+    const group& from = cpuset_of(*g.parent);
+    each_task(w, g, [&](task& t) { settle_in(w, t, from, g); });
+}
+
+void adopt_tasks(world& w, group& g, bool moved) {
+    group& to = cpuset_of(g);
+    if (moved) {
+        update_tasks(w, to);
+        update_task_mems(w, to);
+    } else {
+        each_task(w, g, [&](task& t) { settle_in(w, t, g, to); });
+    }
+}
+
 void move_task(world& w, task& t, group& to) {
     group &from_set = cpuset_of(*t.at), &to_set = cpuset_of(to);
     t.at->tasks.erase(t.name);
@@ -145,12 +182,7 @@ void move_task(world& w, task& t, group& to) {
     t.at = &to;
     to.tasks.insert(t.name);
     count(to, 1);
-    if (&from_set == &to_set) return;
-    // Between sets of version 2 that have the same, nothing is touched.
-    if (!w.v1 && from_set.effective_cpus == to_set.effective_cpus && from_set.effective_mems == to_set.effective_mems) return;
-    const bool widely = to_set.is_root() && w.kernel_rules().root_tasks_any_possible;
-    give_cpus(w, t, widely ? root_cpus(w) : allowed_cpus(w, to_set));
-    give_mems(t, allowed_mems(w, to_set));
+    if (&from_set != &to_set) settle_in(w, t, from_set, to_set);
 }
 
 verdict attach(world& w, std::string_view path, const std::string& name) {
@@ -173,6 +205,7 @@ verdict fork(world& w, const std::string& name, const std::string& child) {
     const auto it = w.tasks.find(name);
     if (it == w.tasks.end()) return no_such_task(name);
     if (w.tasks.contains(child)) return {EEXIST, "there is a task \"" + child + "\""};
+    wake(w, it->second);
     task t = it->second;
     t.name = child;
     put(w, *it->second.at, std::move(t));
@@ -195,7 +228,9 @@ verdict set_affinity(world& w, const std::string& name, const cpumask& cpus) {
     if (verdict v = may_govern(w, t); v.refused()) return v;
     const group& set = cpuset_of(*t.at);
     const cpumask allowed = allowed_cpus(w, set), now = cpus & allowed;
-    if (!now.intersects(w.active)) return {EINVAL, "none of CPUs " + cpus.list() + " is active and allowed in \"" + path_of(set) + "\", which allows " + allowed.list()};
+    // The mask that a task has already is taken unseen.
+    const bool useless = now != t.cpus && !now.intersects(w.active);
+    if (now.empty() || useless) return {EINVAL, "none of CPUs " + cpus.list() + " is active and allowed in \"" + path_of(set) + "\", which allows " + allowed.list()};
     t.cpus = now;
     t.asked = cpus;
     return {};
@@ -206,6 +241,8 @@ verdict set_policy(world& w, const std::string& name, const memory_policy& p, bo
     if (it == w.tasks.end()) return no_such_task(name);
     task& t = it->second;
     if (verdict v = may_govern(w, t); v.refused()) return v;
+    wake(w, t);
+    if (p.mode == policy_mode::weighted_interleave && !w.kernel_rules().weighted_interleave) return {EINVAL, "this kernel has no weighted interleaving"};
     if (!p.nodes.subset_of(nodemask::range(0, w.node_ids - 1))) return {EINVAL, "node " + std::to_string(p.nodes.last()) + " is beyond the last of the kernel"};
     auto made = contextualize(p, t.mems & w.memory_nodes);
     if (!made) return {made.error().code, made.error().object + ": " + made.error().reason};

@@ -120,6 +120,8 @@ void bring_online(world& w, group& g) {
     g.effective_mems = {};
     g.state = partition_state::member;
     g.reason = partition_reason::none;
+    g.handed_down = {};
+    g.follows_parent = true;
     g.has_cpuset = true;
     group& parent = *g.parent;
     g.spread_page = parent.spread_page;
@@ -163,7 +165,10 @@ verdict enable(world& w, group& g, std::string_view path) {
     }
     if (!g.is_root() && !g.tasks.empty() && populated_child(g)) return {EBUSY, quoted(path) + " has tasks, and so has a child"};
     g.hands_on = true;
-    for (group* c = g.first; c; c = c->next) bring_online(w, *c);
+    for (group* c = g.first; c; c = c->next) {
+        bring_online(w, *c);
+        receive_tasks(w, *c);
+    }
     return {};
 }
 
@@ -174,12 +179,12 @@ verdict disable(world& w, group& g, std::string_view path) {
     }
     g.hands_on = false;
     for (group* c = g.first; c; c = c->next) {
+        const bool partition = c->valid();
         take_offline(w, *c);
         c->has_cpuset = false;
+        adopt_tasks(w, *c, partition);
         c->own = {};
     }
-    update_tasks(w, cpuset_of(g));
-    update_task_mems(w, cpuset_of(g));
     return {};
 }
 

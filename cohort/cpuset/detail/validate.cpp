@@ -100,7 +100,8 @@ verdict validate(const world& w, const group& g, const request& trial) {
 bool populated(const world& w, const group& g, const group* without) {
     if (g.is_root() || !g.tasks.empty()) return true;  // the root has kernel threads
     if (!g.tasks_below) return false;
-    if (!without && !(g.valid() && has_local_partition(g))) return true;
+    const bool shares_tasks_out = w.kernel_rules().hands_down ? !g.handed_down.empty() : g.valid() && has_local_partition(g);
+    if (!without && !shares_tasks_out) return true;
     // Partitions have their tasks to themselves. A set that is none counts with all that is below it.
     group* top = const_cast<group*>(&g);
     for (group* at = next_cpuset(top, top); at;) {

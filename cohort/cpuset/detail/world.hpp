@@ -48,6 +48,8 @@ struct group_data {
     nodemask old_mems;                         // where the pages of its tasks are
     partition_state state = partition_state::member;
     partition_reason reason = partition_reason::none;
+    cpumask handed_down;                       // 6.1: CPUs of the partitions below
+    bool follows_parent = true;                // 6.1: none of its own are left, it runs on its parent's
     bool remote = false;                       // takes its CPUs from the root; one that a sibling's list made invalid keeps the mark
     bool balance = true;                       // sched_load_balance
 
@@ -101,6 +103,8 @@ struct world_data {
     cpumask at_work;                   // the mask that a walk is computing; see propagate.cpp
     bool pressure_on = false, suspended = false;
     std::int64_t now = 0;              // seconds
+
+    cpumask starter_cpus;              // of whoever starts tasks in the root
 
     const rules& kernel_rules() const { return rules_of(profile); }
 };
@@ -183,6 +187,12 @@ void disable_remote(world& w, group& g);
 /// exclusive: the list that is being written; null: another one.
 void update_remote(world& w, group& g, const cpumask& cpus, const cpumask* exclusive = nullptr);
 
+// handed_down.cpp: partitions of 6.1
+void write_cpus_6_1(world& w, group& g, const cpumask& list, bool overlaps);
+void become_6_1(world& w, group& g, partition_state wanted);
+/// CPUs have come or gone. Returns what the set has now, which may be nothing.
+cpumask meet_machine_6_1(world& w, group& g);
+
 // propagate.cpp
 void propagate(world& w, group& top, bool force);
 /// Siblings of `changed` whose CPUs follow the parent's; changed may be null.
@@ -198,6 +208,10 @@ void propagate_mems(world& w, group& top);
 // tasks.cpp
 void update_tasks(world& w, group& g);
 void update_task_mems(world& w, group& g);
+/// The tasks of g, which has just got its cpuset, come from the next set's above.
+void receive_tasks(world& w, group& g);
+/// The tasks of g, which has just lost its cpuset, are the next set's above. moved: CPUs have come with them.
+void adopt_tasks(world& w, group& g, bool moved);
 /// CPUs that a task of g may ask for.
 cpumask allowed_cpus(const world& w, const group& g);
 nodemask allowed_mems(const world& w, const group& g);
