@@ -23,7 +23,7 @@ std::string_view kernel_name(kernel k);
 struct rules {
     bool exclusive_files;          ///< cpuset.cpus.exclusive and its kin; remote partitions
     bool keeps_affinity;           ///< a task's own affinity comes back when its set widens (6.2)
-    bool hands_down;               ///< partitions note what they have handed down (detail/handed_down.cpp); else each notes what it was granted
+    bool hands_down;               ///< partitions note what they have handed down, and an invalid one is not tried again by a write of its type (detail/handed_down.cpp)
     bool attach_always_sets;       ///< v2: a move sets CPUs and nodes even between sets that have the same
     bool weighted_interleave;      ///< the memory policy of that name is there (6.9)
     bool emptying_needs_no_tasks;  ///< v2: a populated set refuses to lose its list (ENOSPC)

@@ -134,7 +134,7 @@ cause told(const world& w, const blame& b, const std::string& list, bool cpus) {
 std::vector<operation> ask_again(const world& w, const group& g) {
     const bool isolated = g.state == partition_state::isolated || g.state == partition_state::isolated_invalid;
     std::vector<operation> out;
-    if (!w.kernel_rules().invalid_is_reevaluated) out.push_back(put(g, partition_file, "member"));
+    if (w.kernel_rules().hands_down) out.push_back(put(g, partition_file, "member"));
     out.push_back(put(g, partition_file, isolated ? "isolated" : "root"));
     return out;
 }
