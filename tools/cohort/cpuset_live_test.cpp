@@ -35,10 +35,18 @@ TEST_F(cpuset_live_cli, bad_words_are_usage_errors_and_change_nothing) {
     expect(2, "$cohort cpuset attach a 0", "\"0\" is no process number");
     expect(2, "$cohort cpuset delegate a nobody-of-this-name", "there is no user");
     expect(2, "$cohort cpuset create");
+    expect(2, "echo 'mkdir a/../b' | $cohort cpuset apply -", "standard input:1:7: ");
+    expect(2, "echo '{\"schema_version\": 1}' >p; $cohort cpuset apply p", "p: it is no plan");
+    expect(2, "echo '{\"schema_version\": 1, \"steps\": [{\"operation\": \"mkdir\"}]}' | $cohort cpuset apply -", "standard input:steps[0]:6: a path was expected");
+    expect(2, "echo '{\"schema_version\": 1, \"steps\": [], \"refusals\": [\"no way\"]}' | $cohort cpuset apply -", "the plan does not hold: \"no way\"");
+    expect(5, "$cohort cpuset apply none.json", "none.json: open: ENOENT");
     if (json("$cohort cpuset show --json")["mount"]["kind"] == "none") {
         expect(3, "$cohort cpuset create a", "no cpuset");
         return;
     }
+    expect(0, "printf '# nothing\\n\\n' | $cohort cpuset apply -");
+    expect(1, "echo 'cpu 1 offline' | $cohort cpuset apply -", "a live tree has mkdir");
+    expect(0, "timeout 60 $cohort cpuset watch --seconds 1 --interval 50", "watching ");
     expect(2, "$cohort cpuset rm ../a", "it is no path from the top");
     expect(2, "$cohort cpuset set /", "nothing to write");
     expect(2, "$cohort cpuset set / --write cpuset.cpus", "FILE=VALUE was expected");
