@@ -60,7 +60,7 @@ public:
         s.v1 = out_.place.v1();
         s.online = t->online;
         s.memory = nodes_with_memory(*t);
-        s.boot_isolated = isolated_at_boot(sys::read_line(os_, "/proc/cmdline").value_or("")) & t->possible;
+        s.boot_isolated = isolated_at_boot(sys::read_line(os_, sys::paths::cmdline).value_or("")) & t->possible;
         s.machine = std::move(*t);
         return {};
     }
@@ -150,7 +150,7 @@ private:
     }
 
     void process(const std::string& pid) {
-        const auto stat = sys::read_line(os_, "/proc/" + pid + "/stat");
+        const auto stat = sys::read_line(os_, sys::paths::of_process(pid, "stat"));
         if (!stat) {
             ++out_.vanished_tasks;
             return;
@@ -163,11 +163,11 @@ private:
         std::from_chars(rest.data(), rest.data() + rest.size(), flags);
         constexpr unsigned long kernel_thread = 0x00200000;
         if ((flags & kernel_thread) || state == 'Z' || state == 'X') return;
-        for (const std::string& tid : os_.list_dir("/proc/" + pid + "/task").value_or(std::vector<std::string>{})) thread(pid, tid);
+        for (const std::string& tid : os_.list_dir(sys::paths::of_process(pid, "task")).value_or(std::vector<std::string>{})) thread(pid, tid);
     }
 
     void thread(const std::string& pid, const std::string& tid) {
-        const auto status = sys::read_file(os_, "/proc/" + pid + "/task/" + tid + "/status");
+        const auto status = sys::read_file(os_, sys::paths::of_process(pid + "/task/" + tid, "status"));
         int number = 0;
         std::from_chars(tid.data(), tid.data() + tid.size(), number);
         const auto home = home_of(os_, out_.place, number);

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include <cohort/sys/fd.hpp>
+#include <cohort/sys/paths.hpp>
 
 namespace cohort::cpuset {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 std::vector<std::string> delegated_files(sys::os& os, const live_mount& place) {
     if (place.v1()) return {"tasks", "cgroup.procs"};
     std::vector<std::string> out;
-    std::istringstream names(sys::read_file(os, "/sys/kernel/cgroup/delegate").value_or("cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n"));
+    std::istringstream names(sys::read_file(os, sys::paths::cgroup_delegate).value_or("cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n"));
     for (std::string n; names >> n;) {
         if (n.starts_with("cgroup.") || n.starts_with("cpuset.")) out.push_back(n);
     }

@@ -118,7 +118,7 @@ std::string set_name(std::string_view path) { return "cpuset \"" + (path.empty()
 result<std::string> home_of(sys::os& os, const live_mount& place, int pid) {
     const std::string who = "process " + std::to_string(pid);
     if (!place.mounted()) return fail(EOPNOTSUPP, who, "find its cpuset", place.about);
-    const auto text = sys::read_file(os, "/proc/" + std::to_string(pid) + "/cgroup");
+    const auto text = sys::read_file(os, sys::paths::of_process(std::to_string(pid), "cgroup"));
     if (!text && (text.error().code == ENOENT || text.error().code == ESRCH)) return fail(ESRCH, who, "find its cpuset", "there is no such process");
     if (!text) return std::unexpected(text.error());
     for (std::size_t at = 0; at < text->size();) {
@@ -144,7 +144,7 @@ result<std::string> home_of(sys::os& os, const live_mount& place, int pid) {
 }
 
 result<std::vector<int>> threads_of_process(sys::os& os, int pid) {
-    const auto names = os.list_dir("/proc/" + std::to_string(pid) + "/task");
+    const auto names = os.list_dir(sys::paths::of_process(std::to_string(pid), "task"));
     if (!names) return fail(names.error().code == ENOENT ? ESRCH : names.error().code, "process " + std::to_string(pid), "list its threads", "there is no such process");
     std::vector<int> out;
     for (const std::string& n : *names) {
@@ -157,7 +157,7 @@ result<std::vector<int>> threads_of_process(sys::os& os, int pid) {
 
 live_profile probe_profile(sys::os& os, const live_mount& place) {
     live_profile out;
-    out.release = sys::read_line(os, "/proc/sys/kernel/osrelease").value_or("");
+    out.release = sys::read_line(os, sys::paths::release).value_or("");
     const auto number = parse_release(out.release);
     const bool by_number_old = number && *number < std::pair{6, 7};
     std::optional<bool> exclusive;

@@ -13,5 +13,10 @@ inline const std::string node = "/sys/devices/system/node";
 inline const std::string meminfo = "/proc/meminfo";
 inline const std::string self_cgroup = "/proc/self/cgroup";
 inline const std::string self_mountinfo = "/proc/self/mountinfo";
+inline const std::string cmdline = "/proc/cmdline";
+inline const std::string release = "/proc/sys/kernel/osrelease";
+inline const std::string cgroup_delegate = "/sys/kernel/cgroup/delegate";
+/// What there is of a process, or of one of its threads ("PID/task/TID"): "cgroup", "stat", "task".
+inline std::string of_process(const std::string& pid, const std::string& what) { return "/proc/" + pid + "/" + what; }
 
 }  // namespace cohort::sys::paths
