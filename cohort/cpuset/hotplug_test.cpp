@@ -77,6 +77,18 @@ TEST(hotplug, an_empty_parent_stays_when_the_child_falls_whose_tasks_it_gets) {
     )");
 }
 
+TEST(hotplug, a_partition_that_falls_with_no_cpu_has_none_still) {
+    script m;
+    m.run(R"(
+        mkdir b; controller b +cpuset; mkdir b/a; write b/a cpuset.cpus.partition isolated; write b cpuset.cpus 5; attach b/a t; write b/a cpuset.mems 0
+        write b/a cpuset.cpus.exclusive 6; write b cpuset.cpus.partition isolated; write b/a cpuset.cpus.partition root
+        cpus b/a -> ""
+        cpu 6 offline
+        partition b/a -> root invalid...
+        cpus b/a -> ""  # not the parent's: nothing new is there for it
+    )");
+}
+
 TEST(hotplug, partitions_that_hold_all_that_is_left_lose_it) {
     script m;
     m.run(R"(

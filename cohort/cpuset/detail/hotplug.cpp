@@ -57,6 +57,8 @@ void update_v2(world& w, group& g) {
     cpumask cpus = w.kernel_rules().hands_down ? meet_machine_6_1(w, g) : partition ? update_partition(w, g) : member_cpus(g);
     nodemask mems = g.own.mems & g.parent->effective_mems;
     const bool new_cpus = cpus != g.effective_cpus, new_mems = mems != g.effective_mems;
+    // Looked at before the parent's are taken for none: a partition that falls with no CPUs has none still.
+    if (!new_cpus && !new_mems) return;
     if (cpus.empty() && !g.valid()) cpus = g.parent->effective_cpus;
     if (mems.empty()) mems = g.parent->effective_mems;
     g.effective_cpus = cpus;
