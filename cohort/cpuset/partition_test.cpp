@@ -236,6 +236,18 @@ TEST(partition, a_remote_one_follows_an_exclusive_list_above_it) {
     )");
 }
 
+TEST(partition, a_remote_one_that_falls_by_a_siblings_list_keeps_its_cpus) {
+    script m;
+    m.run(R"(
+        mkdir a; controller a +cpuset; mkdir a/b; mkdir a/c; write a cpuset.cpus.exclusive 2-3; write a/b cpuset.cpus.exclusive 2; write a/b cpuset.cpus 2
+        write a/b cpuset.cpus.partition root; write a/c cpuset.cpus 0,2
+        partition a/b -> root invalid
+        cpus a/b -> 2
+        cpus a -> 0-1,3-7
+        cpus a/c -> 0
+    )");
+}
+
 TEST(partition, a_remote_one_needs_the_administrator) {
     script m;
     m.run(R"(

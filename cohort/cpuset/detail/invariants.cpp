@@ -10,8 +10,8 @@ std::string broken_set(const world& w, const group& g) {
     if (!g.effective_mems.subset_of(w.memory_nodes)) return "effective nodes without memory: " + (g.effective_mems - w.memory_nodes).list();
     if (g.is_root()) return {};
     const group& p = *g.parent;
-    // In 6.1 members beside a new partition keep what they had.
-    if (!w.kernel_rules().hands_down && !g.valid() && !g.effective_cpus.subset_of(p.effective_cpus)) return "effective CPUs that its parent does not have: " + (g.effective_cpus - p.effective_cpus).list();
+    // In 6.1 members beside a new partition keep what they had; a remote partition that a sibling's list made invalid keeps its CPUs.
+    if (!w.kernel_rules().hands_down && !g.valid() && !(g.remote && g.invalid()) && !g.effective_cpus.subset_of(p.effective_cpus)) return "effective CPUs that its parent does not have: " + (g.effective_cpus - p.effective_cpus).list();
     if (!g.effective_mems.subset_of(p.effective_mems)) return "effective nodes that its parent does not have";
     if (w.v1) {
         if (g.own.cpus != g.effective_cpus || g.own.mems != g.effective_mems) return "effective masks that are not the configured ones";
