@@ -53,14 +53,8 @@ void one_set(const toml::table& table, fault_list& faults, cpuset::target& out) 
 void root(const toml::table& table, fault_list& faults, cpuset::target& out) {
     table_reader in(table, "", faults, none);
     out.prune = in.boolean("prune").value_or(false);
-    if (const toml::node* n = in.node("set")) {
-        const toml::array* sets = n->as_array();
-        const bool tables = sets && sets->is_homogeneous<toml::table>();
-        if (!tables) in.fault_at(place_of(*n), "\"set\" must be written [[set]], once for each set");
-        for (std::size_t i = 0; tables && i < sets->size(); ++i) one_set(*sets->get(i)->as_table(), faults, out);
-    } else {
-        faults.add({1, 1}, "", "no [[set]]: a target names at least one");
-    }
+    in.tables("set", [&](const toml::table& t, std::size_t) { one_set(t, faults, out); });
+    if (!in.has("set")) faults.add({1, 1}, "", "no [[set]]: a target names at least one");
     in.finish();
 }
 
