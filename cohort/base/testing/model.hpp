@@ -55,13 +55,13 @@ struct planted {
 template <class Fault>
 void expect_found(const std::vector<planted<Fault>>& faults, int most) {
     if (!possible_here) GTEST_SKIP() << "fibers and sanitizers do not go together";
-    for (const auto& [f, name, s] : faults) {
+    for (const planted<Fault>& p : faults) {
         outcome r;
         int bound = 0;
-        const auto with_it = [&s = s, f = f](run& x) { s(x, f); };
+        const auto with_it = [&p](run& x) { p.s(x, p.f); };
         while ((r = explore(with_it, {.preemptions = bound})).failure.empty() && bound < most) ++bound;
-        EXPECT_NE(r.failure, "") << name << " was not found in " << r.runs << " interleavings";
-        std::cout << name << ": \"" << r.failure << "\" with " << bound << " preemptions, run " << r.runs << '\n';
+        EXPECT_NE(r.failure, "") << p.name << " was not found in " << r.runs << " interleavings";
+        std::cout << p.name << ": \"" << r.failure << "\" with " << bound << " preemptions, run " << r.runs << '\n';
     }
 }
 
