@@ -22,6 +22,27 @@ using ::testing::HasSubstr;
 
 cpumask mask_of(int tid) { return sys::real().sched_getaffinity(tid).value(); }
 
+/// Does nothing until it goes.
+struct waiting_thread {
+    waiting_thread() { ready.wait(); }
+    ~waiting_thread() {
+        if (thread.joinable()) end();
+    }
+    /// After it the kernel does not know the thread any more; join() alone may return a moment earlier.
+    void end() {
+        done.count_down();
+        thread.join();
+        while (sys::real().stat("/proc/self/task/" + std::to_string(tid))) std::this_thread::yield();
+    }
+    std::latch ready{1}, done{1};
+    std::atomic<int> tid{0};
+    std::jthread thread{[this] {
+        tid = ::gettid();
+        ready.count_down();
+        done.wait();
+    }};
+};
+
 class live_affinity : public ::testing::Test {
 protected:
     void SetUp() override {
@@ -41,14 +62,8 @@ protected:
 };
 
 TEST_F(live_affinity, holds_threads_to_their_set_and_gives_back_what_they_had) {
-    std::latch ready(1), done(1);
-    std::atomic<int> tid{0};
-    std::jthread other([&] {
-        tid = ::gettid();
-        ready.count_down();
-        done.wait();
-    });
-    ready.wait();
+    waiting_thread other;
+    const int tid = other.tid;
     {
         auto t = tree();
         make(*t, one_);
@@ -57,7 +72,7 @@ TEST_F(live_affinity, holds_threads_to_their_set_and_gives_back_what_they_had) {
         EXPECT_EQ(mask_of(0).list(), one_);
         EXPECT_EQ(mask_of(tid).list(), one_);
         EXPECT_EQ(t->home(tid).value(), "a");
-        EXPECT_THAT(t->threads("a").value(), ::testing::Contains(tid.load()));
+        EXPECT_THAT(t->threads("a").value(), ::testing::Contains(tid));
         EXPECT_EQ(t->tasks("a").value(), std::vector{::getpid()});
         EXPECT_EQ(t->remove("a").error().code, EBUSY);
         ASSERT_TRUE(t->write("a", "cpuset.cpus", two_));
@@ -72,7 +87,6 @@ TEST_F(live_affinity, holds_threads_to_their_set_and_gives_back_what_they_had) {
     }
     EXPECT_EQ(mask_of(0), before_);
     EXPECT_EQ(mask_of(tid), cpumask{before_.nth(1)});
-    done.count_down();
 }
 
 /// A chain of threads, each started by the one before, while all of them are being held: none escapes.
@@ -115,14 +129,8 @@ TEST_F(live_affinity, a_thread_that_spawns_threads_meanwhile_does_not_escape) {
 }
 
 TEST_F(live_affinity, one_thread_alone_may_be_in_a_set) {
-    std::latch ready(1), done(1);
-    std::atomic<int> tid{0};
-    std::jthread other([&] {
-        tid = ::gettid();
-        ready.count_down();
-        done.wait();
-    });
-    ready.wait();
+    waiting_thread other;
+    const int tid = other.tid;
     auto t = tree();
     make(*t, one_);
     ASSERT_TRUE(t->attach("a", tid, whom::thread));
@@ -132,8 +140,7 @@ TEST_F(live_affinity, one_thread_alone_may_be_in_a_set) {
     EXPECT_EQ(t->attach("a", 1).error().line(), "cpuset \"a\": attach process 1: EPERM: this tree holds the threads of process " + std::to_string(::getpid()) + " only");
     EXPECT_EQ(t->attach("x", ::getpid()).error().code, ENOENT);
     EXPECT_EQ(t->home(tid).value(), "a") << "a refused attach moves nobody";
-    done.count_down();
-    other.join();
+    other.end();
     ASSERT_TRUE(t->enforce());
     EXPECT_TRUE(t->threads("a")->empty()) << "it has ended";
     EXPECT_TRUE(t->remove("a"));

@@ -163,18 +163,27 @@ const scenario scenarios[] = {
     {true, "mkdir a;write a cpuset.mems 0-1;write a cpuset.cpus 2-3;mkdir old;write old cpuset.mems 1;write old cpuset.cpus 6-7;write old cpuset.cpu_exclusive 1;write old cpuset.sched_relax_domain_level 1",
      "rmdir old;mkdir n;write n cpuset.mems 1;write n cpuset.cpus 6-7;write n cpuset.cpu_exclusive 1;write a cpuset.memory_migrate 1;attach n 100;attach a thread:201;attach n 200"}};
 
+struct standing {
+    std::string state;
+    live_mount place;
+};
+
+/// The scenario's tree on the host, with a process of one thread and one of two.
+standing set_up(cgroup_host& host, const scenario& s) {
+    perform(host, s.before);
+    host.start(100, "");
+    host.start(200, "");
+    host.add_thread(200, 201);
+    return {state(host, {100, 200, 201}), find_mount(host).value()};
+}
+
 /// Each call of the apply fails once, in its turn; whatever fails, the tree is as before or as wanted, and the report says which.
 TEST(live_apply, whatever_call_fails_all_is_done_or_all_is_undone) {
     for (const scenario& s : scenarios) {
         int failures = 0;
         for (int nth = 1;; ++nth) {
             cgroup_host host({.v1 = s.v1});
-            perform(host, s.before);
-            host.start(100, "");
-            host.start(200, "");
-            host.add_thread(200, 201);
-            const std::string before = state(host, {100, 200, 201});
-            const live_mount place = find_mount(host).value();
+            const auto [before, place] = set_up(host, s);
             sys::failing os(host, {.call = "write", .nth = nth, .code = EIO});
             auto tree = open_cgroup(os, place).value();
             const apply_report r = apply_steps(*tree, steps_of(s.steps));
@@ -200,12 +209,7 @@ TEST(live_apply, calls_that_make_remove_open_and_read_fail_too_and_leave_nothing
         for (const char* call : {"mkdir", "rmdir", "open", "read", "list_dir"}) {
             for (int nth = 1; nth < 400; ++nth) {
                 cgroup_host host({.v1 = s.v1});
-                perform(host, s.before);
-                host.start(100, "");
-                host.start(200, "");
-                host.add_thread(200, 201);
-                const std::string before = state(host, {100, 200, 201});
-                const live_mount place = find_mount(host).value();
+                const auto [before, place] = set_up(host, s);
                 sys::failing os(host, {.call = call, .nth = nth, .code = EMFILE});
                 const apply_report r = apply_steps(*open_cgroup(os, place).value(), steps_of(s.steps));
                 if (os.failures() == 0) break;
