@@ -14,6 +14,7 @@
 #include <cohort/sys/paths.hpp>
 #include <cohort/sys/recorded.hpp>
 #include <cohort/sys/thread.hpp>
+#include <cohort/work/testing/no_threads.hpp>
 #include <cohort/work/testing/sources.hpp>
 #include <cohort/work/worker_set.hpp>
 
@@ -354,6 +355,28 @@ TEST(masks, enomem_leaves_nothing_changed) {
     EXPECT_GT(failures, 2);
     EXPECT_EQ(inst->usable_mask(mask_kind::parallel).list(), "0,2-3");
     ASSERT_TRUE(s.drain());
+}
+
+TEST(masks, a_worker_that_cannot_be_started_leaves_the_masks_as_they_were_until_the_next_change) {
+    small_machine m;
+    auto inst = m.start({.parallel = cpumask{0, 5, 6}, .serial = cpumask{0}});
+    {
+        work::testing::no_threads none;
+        EXPECT_EQ(instance::create({.machine = &m.may}).error().code, EAGAIN);
+        const auto wider = inst->set_cpumask(mask_kind::parallel, cpumask{0, 1, 5, 6});
+        ASSERT_FALSE(wider);
+        EXPECT_EQ(wider.error().code, EAGAIN);
+        EXPECT_EQ(inst->user_mask(mask_kind::parallel).list(), "0,5-6");
+        ::testing::internal::CaptureStderr();
+        ASSERT_TRUE(m.cpus.cpu_online(5));
+        EXPECT_NE(::testing::internal::GetCapturedStderr().find("cannot follow to cpus 0-3,5"), std::string::npos);
+        EXPECT_EQ(inst->usable_mask(mask_kind::parallel).list(), "0");
+        EXPECT_NE(inst->follow_error().find("EAGAIN"), std::string::npos) << inst->follow_error();
+    }
+    ASSERT_TRUE(m.cpus.cpu_online(6));
+    EXPECT_EQ(inst->usable_mask(mask_kind::parallel).list(), "0,5-6");
+    EXPECT_EQ(inst->workers().general_cpus().list(), "0,5-6");
+    EXPECT_EQ(inst->follow_error(), "");
 }
 
 TEST(masks, what_is_not_followed_stays) {
