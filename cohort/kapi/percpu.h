@@ -72,11 +72,12 @@ template <class T, class F>
 template <class T, class Unique>
 class definition {
 public:
-    operator T&() const { return make(T()); }
-    T& operator=(const T& initial) const { return make(initial); }  // NOLINT: initialises what DEFINE_PER_CPU names
+    // What is answered is no place in memory but a handle, which has bits of its own where an address has none.
+    __attribute__((no_sanitize("alignment"))) operator T&() const { return make(T()); }
+    __attribute__((no_sanitize("alignment"))) T& operator=(const T& initial) const { return make(initial); }  // NOLINT: initialises what DEFINE_PER_CPU names
 
 private:
-    static T& make(const T& initial) {
+    __attribute__((no_sanitize("alignment"))) static T& make(const T& initial) {
         static percpu::variable<T> it(initial);
         COHORT_CHECK(it.bound(), "DEFINE_PER_CPU: no space is left for the variables of loaded libraries");
         return *reinterpret_cast<T*>(it.value());

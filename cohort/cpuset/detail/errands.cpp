@@ -154,7 +154,7 @@ private:
 
 class detour_finder {
 public:
-    detour_finder(const world& w, const target& t) : w_(w), t_(t) {}
+    explicit detour_finder(const world& w) : w_(w) {}
 
     /// What the set holds exclusively, given up and asked for again.
     void give_up(const target_set& s, detour& d) const {
@@ -186,7 +186,6 @@ private:
         d.bring_back.push_back({when, put(path, file, later)});
     }
     const world& w_;
-    const target& t_;
 };
 
 }  // namespace
@@ -202,7 +201,7 @@ void sort(std::vector<errand>& list) {
 }
 
 std::vector<detour> detours_of(const world& w, const target& t, const std::vector<errand>& pending, std::size_t most) {
-    const detour_finder finder(w, t);
+    const detour_finder finder(w);
     std::vector<detour> out;
     const auto keep = [&](detour d) {
         if (!d.give_up.empty() && out.size() + 1 < most) out.push_back(std::move(d));
