@@ -14,7 +14,6 @@ namespace {
 using detail::detour;
 using detail::errand;
 using detail::group;
-using detail::world;
 
 constexpr const char* partition_file = "cpuset.cpus.partition";
 constexpr std::size_t most_nodes = 120, most_detours = 24, most_states = 40'000;
@@ -58,12 +57,11 @@ public:
         plan out;
         out.refusals = std::move(asked.refusals);
         if (!out.refusals.empty()) return out;
-        way first{start_.clone(), start_.clone(), std::move(asked.list), {}};
-        go(first);
-        std::optional<way> found;
-        if (first.done()) found = std::move(first);
-        else found = search(first);
-        way& best = found ? *found : first;
+        way best{start_.clone(), start_.clone(), std::move(asked.list), {}};
+        go(best);
+        if (!best.done()) {
+            if (auto found = search(best)) best = std::move(*found);
+        }
         for (const errand& e : best.pending) {
             if (!e.on_the_way) out.refusals.push_back(to_line(e.op) + ": " + e.fault);
         }

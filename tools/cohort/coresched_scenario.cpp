@@ -14,7 +14,7 @@ using coresched::scheduling;
 using group::detail::fault_list;
 using group::detail::table_reader;
 
-constexpr std::int64_t most_us = std::int64_t{3600} * 1'000'000;
+constexpr std::int64_t most_ms = std::int64_t{3600} * 1000, most_us = most_ms * 1000;
 
 const std::vector<std::string> kinds{"hog", "periodic", "pingpong"};
 const std::vector<std::string> classes{"fair", "rr", "fifo", "idle"};
@@ -40,7 +40,7 @@ void parser::root(const toml::table& table) {
     table_reader in(table, "", faults, none);
     if (auto m = in.string("machine")) out.machine = *m;
     coresched::scenario& s = out.value;
-    s.duration_ms = static_cast<std::uint64_t>(in.integer("duration_ms", 1, most_us / 1000).value_or(1000));
+    s.duration_ms = static_cast<std::uint64_t>(in.integer("duration_ms", 1, most_ms).value_or(1000));
     s.seed = static_cast<std::uint64_t>(in.integer("seed", 0, INT64_MAX).value_or(1));
     s.smt_yield = in.real("smt_yield", 1, 8).value_or(1.25);
     in.tables("task", [&](const toml::table& t, std::size_t i) { s.tasks.push_back(task(t, i)); });
@@ -81,7 +81,7 @@ coresched::event_spec parser::event(const toml::table& table, std::size_t index)
     coresched::event_spec e;
     in.require("at_ms");
     in.require("op");
-    e.at_us = static_cast<std::uint64_t>(std::llround(in.real("at_ms", 0, most_us / 1000).value_or(0) * 1000));
+    e.at_us = static_cast<std::uint64_t>(std::llround(in.real("at_ms", 0, most_ms).value_or(0) * 1000));
     e.what = as<change>(changes, in.word("op", changes).value_or("create"));
     e.task = in.string("task").value_or("");
     e.target = in.string("target").value_or("");

@@ -53,7 +53,7 @@ verdict write_cpus(world& w, group& g, std::string_view text) {
     trial.cpus = *cpus;
     if (w.v1) return write_cpus_v1(w, g, trial);
     if (w.kernel_rules().hands_down) {
-        const verdict v = validate(w, g, trial);
+        verdict v = validate(w, g, trial);
         if (v.refused() && v.code != EINVAL) return v;
         write_cpus_6_1(w, g, trial.cpus, v.code == EINVAL);
         return {};

@@ -136,12 +136,12 @@ std::optional<std::int64_t> table_reader::integer(std::string_view key, std::int
 std::optional<double> table_reader::real(std::string_view key, double low, double high) {
     const toml::node* n = node(key);
     if (!n) return std::nullopt;
-    const auto v = n->value<double>();
-    if (!v || n->is_boolean()) {
+    const std::optional<double> v = n->is_boolean() ? std::nullopt : n->value<double>();
+    if (!v) {
         wrong_type(*n, key, "a number");
         return std::nullopt;
     }
-    if (*v >= low && *v <= high) return *v;
+    if (*v >= low && *v <= high) return v;
     fault_at(place_of(*n), fmt::format("key \"{}\" is {}, it must be {} to {}", key, *v, low, high));
     return std::nullopt;
 }
