@@ -16,9 +16,6 @@ using detail::task;
 
 namespace {
 
-queue& of(state& s, int cpu) { return s.cpus[static_cast<std::size_t>(cpu)]; }
-const queue& of(const state& s, int cpu) { return s.cpus[static_cast<std::size_t>(cpu)]; }
-
 /// Kernel: 0.75 ms times 1 + log2 of the number of CPUs, of which 8 count.
 std::uint64_t kernel_slice(int cpus) { return 750'000 * static_cast<std::uint64_t>(std::bit_width(static_cast<unsigned>(std::clamp(cpus, 1, 8)))); }
 
@@ -29,7 +26,7 @@ cpumask usable_of(const state& s, const cpumask& asked) {
     cpumask out = asked.empty() ? s.possible : asked & s.possible;
     if (!s.o.rules.one_thread_a_core) return out;
     cpumask first;
-    for (const int c : out) first.set(s.cores[of(s, c).core].cpus.front());
+    for (const int c : out) first.set(s.cores[s.queue_of(c).core].cpus.front());
     return first;
 }
 
@@ -46,8 +43,8 @@ void flip(state& s, bool before) {
         c.forced = 0;
         ++c.task_seq;
         for (const int cpu : c.cpus) {
-            of(s, cpu).forced = of(s, cpu).picked = false;
-            must_choose(s, of(s, cpu));
+            s.queue_of(cpu).forced = s.queue_of(cpu).picked = false;
+            must_choose(s, s.queue_of(cpu));
         }
     }
 }
@@ -68,9 +65,9 @@ engine::engine(const machine::topology& t, engine_options o) : s_(std::make_uniq
         core c;
         c.cpus = t.cores[i].cpus;
         for (const int cpu : c.cpus) {
-            of(s, cpu).core = static_cast<std::uint32_t>(i);
-            of(s, cpu).online = !s.o.rules.one_thread_a_core || cpu == c.cpus.front();
-            if (of(s, cpu).online) s.online.set(cpu);
+            s.queue_of(cpu).core = static_cast<std::uint32_t>(i);
+            s.queue_of(cpu).online = !s.o.rules.one_thread_a_core || cpu == c.cpus.front();
+            if (s.queue_of(cpu).online) s.online.set(cpu);
             s.domain[static_cast<std::size_t>(cpu)] = t.cpus[static_cast<std::size_t>(cpu)].package;
         }
         s.cores.push_back(std::move(c));
@@ -103,7 +100,7 @@ void engine::wake(task_id id) {
     state& s = *s_;
     task& t = s.tasks.at(id);
     if (t.queued || t.gone) return;
-    enqueue(s, of(s, cpu_for(s, id)), id);
+    enqueue(s, s.queue_of(cpu_for(s, id)), id);
 }
 
 void engine::block(task_id id) {
@@ -122,7 +119,7 @@ void engine::set_cookie(task_id id, cookie c) {
     state& s = *s_;
     task& t = s.tasks.at(id);
     const bool before = s.core_wide();
-    queue& q = of(s, t.cpu);
+    queue& q = s.queue_of(t.cpu);
     account(s, s.core_of(q));
     s.cookies.get(c);
     const cookie old = std::exchange(t.o.tag, c);
@@ -145,7 +142,7 @@ task_id engine::fork(task_id parent, std::string name) {
 bool engine::set_online(int cpu, bool on) {
     state& s = *s_;
     COHORT_CHECK(s.possible.test(cpu), "a CPU that the machine does not have");
-    queue& q = of(s, cpu);
+    queue& q = s.queue_of(cpu);
     core& c = s.core_of(q);
     if (q.online == on) return true;
     if (!on && s.online.weight() == 1) return false;
@@ -160,14 +157,11 @@ bool engine::set_online(int cpu, bool on) {
         q.curr = idle;
         std::vector<task_id> here = q.real_time;
         here.insert(here.end(), q.fair.begin(), q.fair.end());
-        for (const task_id id : here) {
-            dequeue(s, id);
-            enqueue(s, of(s, cpu_for(s, id)), id);
-        }
+        for (const task_id id : here) move(s, id, s.queue_of(cpu_for(s, id)));
         q.online = q.forced = q.picked = q.must_choose = false;
     }
     ++c.task_seq;
-    for (const int sibling : c.cpus) must_choose(s, of(s, sibling));
+    for (const int sibling : c.cpus) must_choose(s, s.queue_of(sibling));
     return true;
 }
 
@@ -206,7 +200,7 @@ void engine::tick() {
 void engine::settle() {
     state& s = *s_;
     for (std::size_t i = 0; i < s.choosing.size(); ++i) {
-        queue& q = of(s, s.choosing[i]);
+        queue& q = s.queue_of(s.choosing[i]);
         if (q.must_choose && q.online) choose(s, q);
         COHORT_CHECK(i < 1'000'000, "CPUs do not agree on what to run");
     }
@@ -215,9 +209,9 @@ void engine::settle() {
 
 // ---- looking
 
-task_id engine::running(int cpu) const { return of(*s_, cpu).curr; }
-bool engine::online(int cpu) const { return of(*s_, cpu).online; }
-bool engine::forced_idle(int cpu) const { return of(*s_, cpu).forced; }
+task_id engine::running(int cpu) const { return s_->queue_of(cpu).curr; }
+bool engine::online(int cpu) const { return s_->queue_of(cpu).online; }
+bool engine::forced_idle(int cpu) const { return s_->queue_of(cpu).forced; }
 cookie engine::cookie_of(task_id t) const { return s_->tasks.at(t).o.tag; }
 int engine::cpu_of(task_id t) const { return s_->tasks.at(t).cpu; }
 bool engine::runnable(task_id t) const { return s_->tasks.at(t).queued; }
@@ -233,7 +227,7 @@ task_figures engine::figures(task_id id) const {
 }
 cpu_figures engine::figures_of_cpu(int cpu) const {
     settle_accounts(*s_);
-    return of(*s_, cpu).figures;
+    return s_->queue_of(cpu).figures;
 }
 const std::map<std::pair<cookie, cookie>, std::uint64_t>& engine::who_forced_whom() const {
     settle_accounts(*s_);
@@ -246,7 +240,7 @@ std::string engine::broken() const {
         std::uint32_t forced = 0;
         bool work = false, busy = false;
         for (const int cpu : c.cpus) {
-            const queue& q = of(s, cpu);
+            const queue& q = s.queue_of(cpu);
             const std::string name = "CPU " + std::to_string(cpu);
             if (!q.online && (q.curr != idle || q.runnable() > 0)) return name + " is offline and has tasks";
             work = work || q.runnable() > 0;

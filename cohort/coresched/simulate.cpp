@@ -46,6 +46,7 @@ public:
 private:
     result<void> check_events() const;
     result<std::size_t> add(const task_spec& spec);
+    std::size_t enrol(course c);
     void at(std::uint64_t when, event::kind what, std::size_t which) { events_.push({when, ++order_, what, which}); }
     void wake(std::size_t i);
     void pass(std::uint64_t until);
@@ -87,8 +88,13 @@ result<std::size_t> run::add(const task_spec& spec) {
     }
     course c{.spec = spec};
     c.id = engine_.add({.name = spec.name, .tag = spec.tag ? cookies_[spec.tag] : no_cookie, .cpus = cpus, .how = spec.how, .weight = spec.weight, .priority = spec.priority});
-    if (spec.kind != behaviour::hog) c.left = spec.run_us * 1000;
-    by_name_[spec.name] = courses_.size();
+    return enrol(std::move(c));
+}
+
+/// Its place among the courses.
+std::size_t run::enrol(course c) {
+    if (c.spec.kind != behaviour::hog) c.left = c.spec.run_us * 1000;
+    by_name_[c.spec.name] = courses_.size();
     course_of_.resize(c.id + 1);
     course_of_[c.id] = courses_.size();
     courses_.push_back(std::move(c));
@@ -230,12 +236,7 @@ void run::script(const event_spec& e) {
             child.spec.name = e.target;
             if (child.spec.kind == behaviour::pingpong) child.spec.kind = behaviour::periodic;  // its parent keeps the partner
             child.id = engine_.fork(who, e.target);
-            if (child.spec.kind != behaviour::hog) child.left = child.spec.run_us * 1000;
-            by_name_[e.target] = courses_.size();
-            course_of_.resize(child.id + 1);
-            course_of_[child.id] = courses_.size();
-            courses_.push_back(std::move(child));
-            wake(courses_.size() - 1);
+            wake(enrol(std::move(child)));
             break;
         }
         default: break;

@@ -11,7 +11,7 @@ void account(state& s, core& c) {
     if (passed == 0) return;
     std::uint64_t forced = 0, busy = 0;
     for (const int cpu : c.cpus) {
-        queue& q = s.cpus[static_cast<std::size_t>(cpu)];
+        queue& q = s.queue_of(cpu);
         if (!q.online) continue;
         if (q.curr != idle) {
             ++busy;
@@ -29,7 +29,7 @@ void account(state& s, core& c) {
     const std::uint64_t each = forced * passed / busy;
     std::uint64_t rest = forced * passed % busy;
     for (const int cpu : c.cpus) {
-        const queue& q = s.cpus[static_cast<std::size_t>(cpu)];
+        const queue& q = s.queue_of(cpu);
         if (!q.online || q.curr == idle) continue;
         s.tasks[q.curr].forced_idle += each + (rest > 0 ? 1 : 0);
         if (rest > 0) --rest;

@@ -8,10 +8,8 @@
 namespace cohort::coresched::detail {
 namespace {
 
-const queue& of(const state& s, int cpu) { return s.cpus[static_cast<std::size_t>(cpu)]; }
-
 bool core_is_idle(const state& s, const core& c) {
-    return std::ranges::all_of(c.cpus, [&](int cpu) { return of(s, cpu).curr == idle; });
+    return std::ranges::all_of(c.cpus, [&](int cpu) { return s.queue_of(cpu).curr == idle; });
 }
 
 /// May a task with this cookie run on the core now, beside what runs there?
@@ -27,8 +25,8 @@ void by_distance(const state& s, int cpu, Visit visit) {
     for (int ring = 0; ring < 3; ++ring) {
         for (int k = 1; k < n; ++k) {
             const int c = (cpu + k) % n;
-            if (!s.possible.test(c) || !of(s, c).online) continue;
-            const bool sibling = of(s, c).core == of(s, cpu).core, near = domain(c) == domain(cpu);
+            if (!s.possible.test(c) || !s.queue_of(c).online) continue;
+            const bool sibling = s.queue_of(c).core == s.queue_of(cpu).core, near = domain(c) == domain(cpu);
             if (ring != (sibling ? 0 : near ? 1 : 2)) continue;
             if (visit(c)) return;
         }
@@ -41,14 +39,14 @@ int cpu_for(const state& s, task_id id) {
     const task& t = s.tasks[id];
     const cpumask may = t.o.cpus & s.online;
     if (may.empty()) return s.online.first();  // nowhere to go: the last resort
-    const queue& last = of(s, t.cpu);
+    const queue& last = s.queue_of(t.cpu);
     if (may.test(t.cpu) && is_free(last) && matches(s, s.cores[last.core], t.o.tag)) return t.cpu;
     int best = -1;
     if (may.weight() > 1) {
         for (const bool whole_core : {true, false}) {
             by_distance(s, t.cpu, [&](int c) {
-                const core& there = s.cores[of(s, c).core];
-                if (!may.test(c) || !is_free(of(s, c)) || !(whole_core ? core_is_idle(s, there) : matches(s, there, t.o.tag))) return false;
+                const core& there = s.cores[s.queue_of(c).core];
+                if (!may.test(c) || !is_free(s.queue_of(c)) || !(whole_core ? core_is_idle(s, there) : matches(s, there, t.o.tag))) return false;
                 best = c;
                 return true;
             });
@@ -58,7 +56,7 @@ int cpu_for(const state& s, task_id id) {
     if (may.test(t.cpu)) return t.cpu;
     best = may.first();
     for (const int c : may) {
-        if (of(s, c).runnable() < of(s, best).runnable()) best = c;
+        if (s.queue_of(c).runnable() < s.queue_of(best).runnable()) best = c;
     }
     return best;
 }
@@ -68,7 +66,7 @@ void steal(state& s, queue& to) {
     const cookie tag = c.tag;
     if (tag == no_cookie && !s.o.rules.steal_untagged) return;
     by_distance(s, to.cpu, [&](int from) {
-        const queue& src = of(s, from);
+        const queue& src = s.queue_of(from);
         task_id best = idle;
         for (const auto* list : {&src.real_time, &src.fair}) {
             for (const task_id id : *list) {
@@ -89,7 +87,7 @@ void steal(state& s, queue& to) {
 void pull(state& s, queue& to) {
     const core& c = s.core_of(to);
     by_distance(s, to.cpu, [&](int from) {
-        const queue& src = of(s, from);
+        const queue& src = s.queue_of(from);
         if (src.curr == idle || src.runnable() < 2) return false;
         for (const auto* list : {&src.real_time, &src.fair}) {
             for (const task_id id : *list) {

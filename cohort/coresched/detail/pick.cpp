@@ -7,8 +7,6 @@
 namespace cohort::coresched::detail {
 namespace {
 
-queue& of(state& s, int cpu) { return s.cpus[static_cast<std::size_t>(cpu)]; }
-
 /// The base that vruntimes are compared by. While siblings are forced idle they are as one queue: the base stays, and what a task was kept from counts.
 void refresh_base(const core& c, queue& q, bool in_forced_idle) {
     if (in_forced_idle) {
@@ -63,7 +61,7 @@ task_id best_of_core(state& s, core& c, const queue& asks, bool in_forced_idle, 
     first.assign(n, idle);
     for (std::size_t k = 0; k < n; ++k) {
         const std::size_t i = (at + k) % n;
-        queue& q = of(s, c.cpus[i]);
+        queue& q = s.queue_of(c.cpus[i]);
         if (!q.online) continue;
         if (q.cpu != asks.cpu) update_curr(s, q);
         first[i] = pick_own(s, q);
@@ -93,7 +91,7 @@ void choose_core_wide(state& s, queue& asks) {
     const task_id best = best_of_core(s, c, asks, was_forced, first);
     c.tag = s.tag_of(best);
     for (std::size_t i = 0; i < c.cpus.size(); ++i) {
-        queue& q = of(s, c.cpus[i]);
+        queue& q = s.queue_of(c.cpus[i]);
         if (!q.online) continue;
         q.pick = first[i];
         const bool may_search = c.tag != no_cookie || s.o.rules.search_untagged;
@@ -108,7 +106,7 @@ void choose_core_wide(state& s, queue& asks) {
     }
     c.pick_seq = c.task_seq;
     for (std::size_t i = 0; i < c.cpus.size(); ++i) {
-        queue& q = of(s, c.cpus[i]);
+        queue& q = s.queue_of(c.cpus[i]);
         if (!q.online) continue;
         q.forced = q.pick == idle && q.runnable() > 0;
         if (q.pick == idle) q.idle_occupation = c.occupied;
@@ -136,7 +134,7 @@ bool goes_before(state& s, task_id a, task_id b, bool in_forced_idle) {
     const task &x = s.tasks[a], &y = s.tasks[b];
     if (is_fair(x) != is_fair(y)) return is_fair(y);
     if (!is_fair(x)) return x.o.priority > y.o.priority;
-    queue &qx = of(s, x.cpu), &qy = of(s, y.cpu);
+    queue &qx = s.queue_of(x.cpu), &qy = s.queue_of(y.cpu);
     if (&qx == &qy) return x.vruntime < y.vruntime;
     const core& c = s.core_of(qx);
     refresh_base(c, qx, in_forced_idle);

@@ -34,7 +34,7 @@ void enqueue(state& s, queue& q, task_id id) {
 
 void dequeue(state& s, task_id id) {
     task& t = s.tasks[id];
-    queue& q = s.cpus[static_cast<std::size_t>(t.cpu)];
+    queue& q = s.queue_of(t.cpu);
     account(s, s.core_of(q));
     update_curr(s, q);
     if (is_fair(t)) remember_lag(s, q, t);

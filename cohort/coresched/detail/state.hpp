@@ -77,6 +77,8 @@ struct state {
     bool core_wide() const { return o.rules.cookies_count && cookies.enabled(); }
     cookie tag_of(task_id t) const { return t == idle ? no_cookie : tasks[t].o.tag; }
     core& core_of(const queue& q) { return cores[q.core]; }
+    queue& queue_of(int cpu) { return cpus[static_cast<std::size_t>(cpu)]; }
+    const queue& queue_of(int cpu) const { return cpus[static_cast<std::size_t>(cpu)]; }
 };
 
 inline bool is_fair(const task& t) { return t.o.how == scheduling::fair; }
