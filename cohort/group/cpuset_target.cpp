@@ -12,8 +12,6 @@ using detail::fault_list;
 using detail::place_of;
 using detail::table_reader;
 
-const environment none = [](std::string_view) { return std::optional<std::string>(); };
-
 template <class Mask>
 void list(table_reader& in, std::string_view key, std::optional<Mask>& out) {
     const auto text = in.string(key);
@@ -35,7 +33,7 @@ void flags(table_reader& in, std::map<std::string, std::string>& out) {
 }
 
 void one_set(const toml::table& table, fault_list& faults, cpuset::target& out) {
-    table_reader in(table, "set", faults, none);
+    table_reader in(table, "set", faults);
     cpuset::target_set s;
     in.require("path");
     s.path = in.string("path").value_or("");
@@ -51,7 +49,7 @@ void one_set(const toml::table& table, fault_list& faults, cpuset::target& out) 
 }
 
 void root(const toml::table& table, fault_list& faults, cpuset::target& out) {
-    table_reader in(table, "", faults, none);
+    table_reader in(table, "", faults);
     out.prune = in.boolean("prune").value_or(false);
     in.tables("set", [&](const toml::table& t, std::size_t) { one_set(t, faults, out); });
     if (!in.has("set")) faults.add({1, 1}, "", "no [[set]]: a target names at least one");
@@ -63,11 +61,7 @@ void root(const toml::table& table, fault_list& faults, cpuset::target& out) {
 cpuset_target read_cpuset_target(const std::string& file, std::string_view text) {
     cpuset_target out;
     fault_list faults(file);
-    try {
-        root(toml::parse(text, file), faults, out.value);
-    } catch (const toml::parse_error& e) {
-        faults.add(place{static_cast<int>(e.source().begin.line), static_cast<int>(e.source().begin.column)}, "", "not TOML: " + std::string(e.description()));
-    }
+    detail::read_toml(file, text, faults, [&](const toml::table& table) { root(table, faults, out.value); });
     out.faults = faults.take();
     return out;
 }

@@ -369,13 +369,7 @@ spec_reading read_spec(std::string file, std::string_view text, const environmen
     spec_reading out;
     out.value.file = file;
     fault_list faults(file);
-    try {
-        const toml::table table = toml::parse(text, file);
-        parser{out.value, faults, env}.root(table);
-    } catch (const toml::parse_error& e) {
-        faults.add({static_cast<int>(e.source().begin.line), static_cast<int>(e.source().begin.column)}, "",
-                   "not TOML: " + std::string(e.description()));
-    }
+    detail::read_toml(file, text, faults, [&](const toml::table& table) { parser{out.value, faults, env}.root(table); });
     out.faults = faults.take();
     return out;
 }

@@ -29,7 +29,6 @@ E as(const std::vector<std::string>& list, const std::string& word) {
 struct parser {
     scenario_reading& out;
     fault_list& faults;
-    const group::environment none = [](std::string_view) { return std::optional<std::string>(); };
 
     void root(const toml::table& table);
     coresched::task_spec task(const toml::table& table, std::size_t index);
@@ -37,7 +36,7 @@ struct parser {
 };
 
 void parser::root(const toml::table& table) {
-    table_reader in(table, "", faults, none);
+    table_reader in(table, "", faults);
     if (auto m = in.string("machine")) out.machine = *m;
     coresched::scenario& s = out.value;
     s.duration_ms = static_cast<std::uint64_t>(in.integer("duration_ms", 1, most_ms).value_or(1000));
@@ -50,7 +49,7 @@ void parser::root(const toml::table& table) {
 }
 
 coresched::task_spec parser::task(const toml::table& table, std::size_t index) {
-    table_reader in(table, "task " + std::to_string(index + 1), faults, none);
+    table_reader in(table, "task " + std::to_string(index + 1), faults);
     coresched::task_spec t;
     in.require("name");
     t.name = in.name("name").value_or("");
@@ -77,7 +76,7 @@ coresched::task_spec parser::task(const toml::table& table, std::size_t index) {
 }
 
 coresched::event_spec parser::event(const toml::table& table, std::size_t index) {
-    table_reader in(table, "event " + std::to_string(index + 1), faults, none);
+    table_reader in(table, "event " + std::to_string(index + 1), faults);
     coresched::event_spec e;
     in.require("at_ms");
     in.require("op");
@@ -99,12 +98,7 @@ coresched::event_spec parser::event(const toml::table& table, std::size_t index)
 scenario_reading read_scenario(const std::string& file, std::string_view text) {
     scenario_reading out;
     fault_list faults(file);
-    try {
-        const toml::table table = toml::parse(text, file);
-        parser{.out = out, .faults = faults}.root(table);
-    } catch (const toml::parse_error& e) {
-        faults.add({static_cast<int>(e.source().begin.line), static_cast<int>(e.source().begin.column)}, "", "not TOML: " + std::string(e.description()));
-    }
+    group::detail::read_toml(file, text, faults, [&](const toml::table& table) { parser{out, faults}.root(table); });
     out.faults = faults.take();
     return out;
 }

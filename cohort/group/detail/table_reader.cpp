@@ -52,6 +52,14 @@ std::vector<fault> fault_list::take() {
     return std::move(list_);
 }
 
+void read_toml(const std::string& file, std::string_view text, fault_list& faults, const std::function<void(const toml::table&)>& root) {
+    try {
+        root(toml::parse(text, file));
+    } catch (const toml::parse_error& e) {
+        faults.add({static_cast<int>(e.source().begin.line), static_cast<int>(e.source().begin.column)}, "", "not TOML: " + std::string(e.description()));
+    }
+}
+
 place table_reader::at(std::string_view key) const {
     const toml::node* n = table_.get(key);
     return n ? place_of(*n) : place_of(table_);

@@ -2,6 +2,7 @@
 /// Reads one TOML table key by key and notes every fault with its place; what was not asked for is an unknown key.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,10 +29,16 @@ private:
     std::vector<fault> list_;
 };
 
+/// Hands the table of a TOML text on; a text that is none is a fault. file: for the parser's messages.
+void read_toml(const std::string& file, std::string_view text, fault_list& faults, const std::function<void(const toml::table&)>& root);
+
+/// An environment without variables, for files in which no string is a path.
+inline const environment no_environment = [](std::string_view) { return std::optional<std::string>(); };
+
 class table_reader {
 public:
     /// `env` fills `${NAME}` in strings that are paths.
-    table_reader(const toml::table& table, std::string object, fault_list& faults, const environment& env)
+    table_reader(const toml::table& table, std::string object, fault_list& faults, const environment& env = no_environment)
         : table_(table), object_(std::move(object)), faults_(faults), env_(env) {}
 
     void name_object(std::string object) { object_ = std::move(object); }
