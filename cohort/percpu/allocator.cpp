@@ -25,6 +25,7 @@ struct {
 } live;
 
 void before_fork() COHORT_NO_THREAD_SAFETY_ANALYSIS {
+    detail::make_all_present_for_fork();
     live.lock.lock();
     // Whoever holds one of these locks may have been interrupted by a handler that waits for another one: so none is waited for while another is held.
     for (;;) {
@@ -34,9 +35,11 @@ void before_fork() COHORT_NO_THREAD_SAFETY_ANALYSIS {
         while (n > 0) live.cores[--n]->unlock_after_fork();
         sys::yield_thread();
     }
+    detail::shard_lock::set_forking(true);
     detail::lock_arrivals_for_fork();
 }
 void after_fork() COHORT_NO_THREAD_SAFETY_ANALYSIS {
+    detail::shard_lock::set_forking(false);
     detail::unlock_arrivals_after_fork();
     detail::space::unlock_after_fork();
     for (auto* c : live.cores) c->unlock_after_fork();

@@ -321,6 +321,31 @@ TEST(percpu_signals, a_handler_over_one_lock_does_not_wait_for_another_threads) 
     EXPECT_EQ(others->stats().nr_cur_alloc, 0) << "the holder has finished them";
 }
 
+/// fork() takes malloc()'s locks after ours, and a handler may have interrupted malloc(): it must not wait for ours.
+TEST(percpu_fork, nobody_who_may_be_a_handler_waits_for_it) {
+    const watchdog dog(20);
+    const auto a = allocator::create({.name = "forking", .magazines = false}).value();
+    const std::uintptr_t v = a->alloc(4000).value();
+    ASSERT_TRUE(a->internals().try_lock_for_fork());
+    detail::shard_lock::set_forking(true);
+    std::jthread([&] {  // its own thread: it holds no lock and so may wait
+        EXPECT_EQ(a->alloc_atomic(4000, 8, alloc_flags::nowarn).why, refusal::busy);
+        EXPECT_EQ(a->free(v), 0);
+    }).join();
+    EXPECT_EQ(a->internals().frees_deferred(), 1u);
+    detail::shard_lock::set_forking(false);
+    a->internals().unlock_after_fork();
+    EXPECT_EQ(a->stats().nr_cur_alloc, 0) << "the fork has finished it";
+}
+
+TEST(percpu_fork, every_cpu_of_the_forking_thread_is_present_before) {
+    const auto a = allocator::create({.name = "the first asks to be told of forks"}).value();
+    EXPECT_EQ(testing::in_forked_child([] { return 0; }), 0);
+    const auto mask = sys::thread_affinity().value();
+    for (const int cpu : mask) EXPECT_TRUE(detail::is_present(by::cpu, static_cast<unsigned>(cpu))) << cpu;
+    EXPECT_GE(detail::present_count(by::cid), static_cast<unsigned>(mask.weight()));
+}
+
 TEST(percpu_fork, children_and_parent_go_on_while_threads_allocate) {
     const watchdog dog(120);
     const unsigned seed = std::random_device{}();

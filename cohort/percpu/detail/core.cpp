@@ -113,6 +113,7 @@ allocator::core::shard* allocator::core::lock_some(bool atomic) noexcept {
         return &shards_[n];
     }
     if (!detail::shard_lock::may_wait()) return nullptr;
+    if (atomic) return shards_[home].lock.lock_unless_forking() ? &shards_[home] : nullptr;
     shards_[home].lock.lock();
     return &shards_[home];
 }
@@ -289,9 +290,7 @@ void allocator::core::to_maps(std::span<const std::uintptr_t> values) noexcept {
 }
 
 bool allocator::core::lock_to_free(shard& s) noexcept {
-    if (!detail::shard_lock::may_wait()) return s.lock.try_lock();
-    s.lock.lock();
-    return true;
+    return detail::shard_lock::may_wait() ? s.lock.lock_unless_forking() : s.lock.try_lock();
 }
 
 void allocator::core::to_maps_locked(shard& s, chunk& c, int bit) noexcept {

@@ -81,6 +81,17 @@ void set_unit_initializer(unit_initializer f) noexcept {
     initializer = f;
 }
 
+void make_all_present_for_fork() noexcept {
+    const auto mask = sys::thread_affinity();
+    if (!mask) return;  // then it is as unlikely as it was
+    unsigned cid = 0;
+    for (const int cpu : *mask) {
+        if (static_cast<unsigned>(cpu) >= possible_cpus()) continue;
+        make_present(by::cpu, static_cast<unsigned>(cpu));
+        make_present(by::cid, cid++);
+    }
+}
+
 void lock_arrivals_for_fork() noexcept COHORT_NO_THREAD_SAFETY_ANALYSIS {
     quiet_fork.emplace();  // a handler that arrives would wait for this thread
     lock.lock();

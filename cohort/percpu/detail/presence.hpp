@@ -84,6 +84,9 @@ std::uint32_t current_offset(by index, layout l) noexcept;
 /// What a unit holds when it appears: called under the arrivals' lock before a CPU is announced. See variable.hpp.
 using unit_initializer = void (*)(by index, unsigned cpu) noexcept;
 void set_unit_initializer(unit_initializer f) noexcept;
+/// Before the next: the CPUs that the calling thread may run on. A handler that arrived during a fork would wait for it, and the fork perhaps for malloc(),
+/// which the handler may have interrupted.
+void make_all_present_for_fork() noexcept;
 /// Around fork(): the arrivals' lock, with signals blocked.
 void lock_arrivals_for_fork() noexcept;
 void unlock_arrivals_after_fork() noexcept;

@@ -14,6 +14,8 @@ namespace cohort::percpu::detail {
 ///
 /// A handler that interrupted a holder must not wait for any lock, not even for another one: two threads whose handlers wait for what the other's
 /// interrupted code holds would wait for ever. may_wait() tells; then there is try_lock().
+///
+/// Nor must a handler wait for fork(), which takes all of these locks and then malloc()'s: it may have interrupted malloc(). lock_unless_forking() gives up.
 class COHORT_CAPABILITY("mutex") shard_lock {
 public:
     /// Those that are waited for while others are held, by code that is no handler, are not counted: what stands first in the order of locks.
@@ -22,11 +24,22 @@ public:
 
     void lock() noexcept COHORT_ACQUIRE() {
         count(step_);
-        for (int spins = 0; !take(); ++spins) {
-            if (spins % 64 != 63) sys::cpu_relax();
-            else sys::yield_thread();
-        }
+        for (int spins = 0; !take(); ++spins) pause(spins);
     }
+    /// For callers that may be handlers: false, fork() holds the locks. Waits for any other holder.
+    bool lock_unless_forking() noexcept COHORT_TRY_ACQUIRE(true) {
+        count(step_);
+        for (int spins = 0; !take(); ++spins) {
+            if (forking_.load(std::memory_order_relaxed)) {
+                count(-step_);
+                return false;
+            }
+            pause(spins);
+        }
+        return true;
+    }
+    /// By fork(), after it has taken all and before it releases any.
+    static void set_forking(bool yes) noexcept { forking_.store(yes, std::memory_order_relaxed); }
     bool try_lock() noexcept COHORT_TRY_ACQUIRE(true) {
         count(step_);
         if (take()) return true;
@@ -48,6 +61,10 @@ private:
         const char* nobody = nullptr;
         return holder_.load(std::memory_order_seq_cst) == nullptr && holder_.compare_exchange_strong(nobody, &me_, std::memory_order_seq_cst);
     }
+    static void pause(int spins) noexcept {
+        if (spins % 64 != 63) sys::cpu_relax();
+        else sys::yield_thread();
+    }
     /// The count covers the time of holding: a handler in between sees it as held.
     static void count(int n) noexcept {
         std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -56,6 +73,7 @@ private:
     }
     static inline constinit thread_local char me_ = 0;  // its address is this thread's
     static inline constinit thread_local int held_ = 0;  // [this thread and its handlers, which leave it as they found it]
+    static inline constinit std::atomic<bool> forking_{false};  // [atomic: a hint for those that wait; fork() holds all the locks meanwhile]
     std::atomic<const char*> holder_{nullptr};          // [atomic: the protocol above]
     const int step_;                                    // [const after init]
 };
