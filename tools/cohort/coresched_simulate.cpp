@@ -112,7 +112,7 @@ outcome simulate(const options& o) {
         } else {
             for (const auto& one : all) out["policies"].push_back(json_of(one));
         }
-        print(out.dump(2) + "\n");
+        print_json(out);
     } else {
         print(all.size() == 1 ? text_of(all.front()) : table_of(all));
     }

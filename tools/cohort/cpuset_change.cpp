@@ -124,7 +124,7 @@ outcome delegate(const options& o) {
     if (!at) return stopped(at.error());
     const auto files = cpuset::delegate(sys::real(), at->place, at->path, *uid, gid);
     if (!files) return std::unexpected(files.error());
-    if (o.json) print(nlohmann::ordered_json{{"schema_version", 1}, {"path", at->path}, {"user", *uid}, {"files", *files}}.dump(2) + "\n");
+    if (o.json) print_json({{"schema_version", 1}, {"path", at->path}, {"user", *uid}, {"files", *files}});
     else if (o.verbose) {
         for (const std::string& f : *files) print("done  chown " + o.user + " " + f + "\n");
     }

@@ -5,7 +5,6 @@
 
 #include <cohort/cpuset/live.hpp>
 #include <cohort/group/cpuset_snapshot.hpp>
-#include <cohort/sys/fd.hpp>
 
 #include "spec_input.hpp"
 
@@ -70,8 +69,8 @@ result<chosen_tree> choose_tree(const tree_options& o, const std::string& comman
         for (const std::string& note : live->notes) complain(note);
         return by_snapshot(std::move(live->what), "the live tree");
     }
-    const std::string name = *o.snapshot == "-" ? "standard input" : *o.snapshot;
-    auto text = *o.snapshot == "-" ? sys::read_rest(sys::real(), 0, largest_snapshot) : sys::read_file(sys::real(), *o.snapshot, largest_snapshot);
+    const std::string name = input_name(*o.snapshot);
+    auto text = read_input(sys::real(), *o.snapshot, largest_snapshot);
     if (!text) return std::unexpected(text.error());
     auto s = group::read_cpuset_snapshot(name, *text);
     if (!s) return std::unexpected(s.error());
@@ -83,8 +82,6 @@ std::string tree_path(std::string text) {
     while (text.ends_with('/')) text.pop_back();
     return text.empty() ? "." : text;
 }
-
-void print_json(const nlohmann::ordered_json& j) { print(j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"); }
 
 nlohmann::ordered_json lines_json(const std::vector<cpuset::operation>& operations) {
     auto out = nlohmann::ordered_json::array();

@@ -38,8 +38,6 @@ result<chosen_tree> choose_tree(const tree_options& o, const std::string& comman
 /// "/a/b", "a/b/", "a/b" -> "a/b"; "/", ".", "" -> ".".
 std::string tree_path(std::string text);
 
-/// One object, indented, any byte made UTF-8.
-void print_json(const nlohmann::ordered_json& j);
 nlohmann::ordered_json lines_json(const std::vector<cpuset::operation>& operations);
 
 }  // namespace cohort::cli

@@ -39,7 +39,7 @@ outcome run_steps(cpuset::backend& tree, std::span<const cpuset::operation> step
             j["not_undone"] = nlohmann::json::array();
             for (const error& e : r.not_undone) j["not_undone"].push_back(e.line());
         }
-        print(j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+        print_json(j);
     } else if (verbose) {
         for (const auto& s : r.steps) print((s.done ? "done  " : "refused  ") + s.text + (s.reads.empty() ? "" : "  (reads: " + s.reads + ")") + "\n");
     }

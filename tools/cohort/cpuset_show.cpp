@@ -22,8 +22,6 @@ struct options {
     bool json = false, all = false;
 };
 
-std::string dump(const ordered_json& j) { return j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; }
-
 ordered_json place_json(const cpuset::live_mount& m) {
     const char* kind = m.what == cpuset::live_mount::form::v2 ? "v2" : m.v1() ? "v1" : "none";
     ordered_json out{{"kind", kind}, {"about", m.about}};
@@ -39,7 +37,7 @@ outcome show_none(const cpuset::live_mount& place, const options& o) {
     const auto mine = os.sched_getaffinity(0);
     if (!mine) return std::unexpected(mine.error());
     if (o.json) {
-        print(dump({{"schema_version", 1}, {"mount", place_json(place)}, {"online", t->online.list()}, {"affinity", mine->list()}, {"sets", ordered_json::array()}}));
+        print_json({{"schema_version", 1}, {"mount", place_json(place)}, {"online", t->online.list()}, {"affinity", mine->list()}, {"sets", ordered_json::array()}});
         return exit_code::ok;
     }
     print(place.about + "\n" + fmt::format("{} CPUs are online ({}), {} memory node{}; this process may run on {}\n", t->online.weight(), t->online.list(), t->nodes.size(),
@@ -87,7 +85,7 @@ outcome show(const options& o) {
     auto live = cpuset::read_live(os);
     if (!live) return std::unexpected(live.error());
     if (o.json) {
-        print(dump(reading_json(*live)));
+        print_json(reading_json(*live));
         return exit_code::ok;
     }
     const std::size_t bare = o.all ? 0 : leave_out_bare(live->what);
@@ -123,7 +121,7 @@ outcome get(const options& o) {
         if (o.json) j["files"][f] = *text;
         else print(o.file.empty() ? f + " " + *text + "\n" : *text + "\n");
     }
-    if (o.json) print(dump(j));
+    if (o.json) print_json(j);
     return exit_code::ok;
 }
 
@@ -139,7 +137,7 @@ outcome tasks(const options& o) {
         if (o.json) j.back().push_back({{"pid", pid}, {"name", name}});
         else print(fmt::format("{} {}\n", pid, name));
     }
-    if (o.json) print(dump(j));
+    if (o.json) print_json(j);
     return exit_code::ok;
 }
 
@@ -160,7 +158,7 @@ outcome of(const options& o) {
         }
     };
     const std::string cpus = effective("cpuset.cpus.effective", "cpuset.effective_cpus"), mems = effective("cpuset.mems.effective", "cpuset.effective_mems");
-    if (o.json) print(dump({{"schema_version", 1}, {"pid", *pid}, {"path", shown}, {"effective_cpus", cpus}, {"effective_mems", mems}, {"affinity", mask ? mask->list() : ""}}));
+    if (o.json) print_json({{"schema_version", 1}, {"pid", *pid}, {"path", shown}, {"effective_cpus", cpus}, {"effective_mems", mems}, {"affinity", mask ? mask->list() : ""}});
     else print(fmt::format("{}\n", shown));
     if (!o.json && o.all) print(fmt::format("cpus {} mems {} affinity {}\n", cpus, mems, mask ? mask->list() : "unknown"));
     return exit_code::ok;

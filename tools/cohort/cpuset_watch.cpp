@@ -3,7 +3,6 @@
 #include <nlohmann/json.hpp>
 
 #include <cohort/cpuset/live_watch.hpp>
-#include <cohort/sys/fd.hpp>
 #include <cohort/sys/signals.hpp>
 
 #include "cpuset_live.hpp"
@@ -100,10 +99,9 @@ std::optional<std::vector<cpuset::operation>> steps_in(const std::string& name, 
 }
 
 outcome apply(const options& o) {
-    const std::string name = o.plan == "-" ? "standard input" : o.plan;
-    auto text = o.plan == "-" ? sys::read_rest(sys::real(), 0, std::size_t{64} << 20) : sys::read_file(sys::real(), o.plan, std::size_t{64} << 20);
+    const auto text = read_input(sys::real(), o.plan);
     if (!text) return std::unexpected(text.error());
-    const auto steps = steps_in(name, *text);
+    const auto steps = steps_in(input_name(o.plan), *text);
     if (!steps) return exit_code::usage;
     auto live = open_live("/");
     if (!live) return std::unexpected(live.error());

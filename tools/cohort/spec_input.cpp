@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "spec_input.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <cstdio>
 
 #include <cohort/group/spec.hpp>
@@ -17,7 +15,7 @@ void tell_faults(const std::vector<group::fault>& faults, bool json) {
     for (const group::fault& f : faults) {
         out["faults"].push_back({{"file", f.file}, {"line", f.at.line}, {"column", f.at.column}, {"object", f.object}, {"text", f.text}});
     }
-    print(out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    print_json(out);
 }
 
 outcome machine_fault(const error& e) {
@@ -27,9 +25,8 @@ outcome machine_fault(const error& e) {
 
 std::string input_name(const std::string& path) { return path == "-" ? "standard input" : path; }
 
-result<std::string> read_input(sys::os& os, const std::string& path) {
-    constexpr std::size_t largest_spec = std::size_t{64} << 20;
-    return path == "-" ? sys::read_rest(os, 0, largest_spec) : sys::read_file(os, path, largest_spec);
+result<std::string> read_input(sys::os& os, const std::string& path, std::size_t limit) {
+    return path == "-" ? sys::read_rest(os, 0, limit) : sys::read_file(os, path, limit);
 }
 
 result<void> write_whole(sys::os& os, const std::string& path, const std::string& text) {

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 #include <cohort/group/plan.hpp>
 #include <cohort/sys/os.hpp>
 
@@ -24,8 +26,8 @@ result<planned> plan_of(sys::os& os, const std::string& path, const std::optiona
 /// Tells each fault on stderr; with json also as data on stdout.
 void tell_faults(const std::vector<group::fault>& faults, bool json);
 
-/// The text of a file of at most 64 MiB; "-" is standard input. And what to call it.
-result<std::string> read_input(sys::os& os, const std::string& path);
+/// The text of a file; "-" is standard input. And what to call it.
+result<std::string> read_input(sys::os& os, const std::string& path, std::size_t limit = std::size_t{64} << 20);
 std::string input_name(const std::string& path);
 
 /// A machine that is named wrongly is the fault of whoever named it (usage); one that cannot be read is the system's.
@@ -36,5 +38,10 @@ result<void> write_whole(sys::os& os, const std::string& path, const std::string
 
 /// Writes to stdout.
 void print(const std::string& text);
+/// One value, indented, any byte made UTF-8.
+template <class Json = nlohmann::ordered_json>
+void print_json(const Json& j) {
+    print(j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
 
 }  // namespace cohort::cli

@@ -54,7 +54,7 @@ exit_code refuse(const std::vector<error>& wrong, const group::plan& p, bool jso
         for (const error& e : wrong) {
             out["errors"].push_back({{"code", errno_name(e.code)}, {"object", e.object}, {"act", e.act}, {"reason", e.reason}, {"line", e.line()}});
         }
-        print(out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+        print_json(out);
     }
     return code;
 }
