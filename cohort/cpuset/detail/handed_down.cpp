@@ -201,12 +201,14 @@ void become_6_1(world& w, group& g, partition_state wanted) {
     if (on && is_valid(before)) {
         set_balance(w, g, wanted != partition_state::isolated);
     } else {
+        // Turning the balance over counts as having made them, though a set without a list makes none.
+        const bool made_domains = on ? wanted == partition_state::isolated : !g.balance;
         if (on) fault = make_partition(w, g, wanted);
         else give_up(w, g);
         if (fault == partition_reason::none) {
             update_tasks(w, *g.parent);
             walk_followers(w, g);
-            w.domains_due = true;
+            if (!made_domains) w.domains_due = true;
             make_domains(w);
         }
     }

@@ -9,7 +9,6 @@ namespace {
 void update_root_cpus(world& w) {
     group& root = *w.root;
     if (w.v1) root.own.cpus = w.active;
-    w.domains_due = true;
     cpumask& gone = w.kernel_rules().hands_down ? root.handed_down : w.sub_cpus;
     if (w.active.subset_of(gone)) gone = {};
     root.effective_cpus = w.active - gone;
@@ -89,6 +88,7 @@ verdict set_cpu_online(world& w, std::int64_t cpu, bool on) {
     else w.active.clear(n);
     update_root_cpus(w);
     update_all(w);
+    w.domains_due = true;  // whatever was made on the way
     return {};
 }
 
