@@ -26,7 +26,7 @@ affinity_backend::affinity_backend(sys::os& os, const machine::topology& machine
 
 result<std::unique_ptr<affinity_backend>> affinity_backend::create(sys::os& os, const machine::topology& machine, affinity_options o) {
     const int pid = o.pid ? o.pid : os.getpid();
-    if (auto threads = threads_of_process(os, pid); !threads) return std::unexpected(threads.error());
+    if (auto threads = sys::threads_of_process(os, pid); !threads) return std::unexpected(threads.error());
     std::unique_ptr<affinity_backend> out(new affinity_backend(os, machine, pid, o));
     for (int cpu : machine.possible - machine.online) out->ask({.what = verb::cpu, .number = cpu, .on = false});
     out->online_ = machine.online;
@@ -38,7 +38,7 @@ affinity_backend::~affinity_backend() {
     // New threads have inherited what we gave; they are found like the others, and belong to sets that allow everything now.
     for (int round = 0; round < most_rounds; ++round) {
         bool fresh = false;
-        for (int tid : threads_of_process(os_, pid_).value_or(std::vector<int>{})) {
+        for (int tid : sys::threads_of_process(os_, pid_).value_or(std::vector<int>{})) {
             const auto it = known_.find(tid);
             const auto has = os_.sched_getaffinity(tid);
             if (!has) continue;
@@ -99,7 +99,7 @@ result<std::vector<int>> affinity_backend::tasks(const std::string& path) {
 result<std::string> affinity_backend::home(int pid) {
     const auto it = known_.find(pid);
     if (it != known_.end()) return it->second.path;
-    const auto all = threads_of_process(os_, pid_);
+    const auto all = sys::threads_of_process(os_, pid_);
     if (all && std::ranges::find(*all, pid) != all->end()) return process_set_;
     return fail(ESRCH, "thread " + std::to_string(pid), "find its cpuset", "it is none of process " + std::to_string(pid_));
 }
@@ -115,7 +115,7 @@ result<std::vector<std::string>> affinity_backend::children(const std::string& p
 
 result<void> affinity_backend::attach(const std::string& path, int pid, whom who) {
     const std::string act = std::string("attach ") + (who == whom::process ? "process " : "thread ") + std::to_string(pid);
-    const auto threads = threads_of_process(os_, pid_);
+    const auto threads = sys::threads_of_process(os_, pid_);
     if (!threads) return std::unexpected(threads.error());
     if (who == whom::process ? pid != pid_ : std::ranges::find(*threads, pid) == threads->end()) {
         return fail(EPERM, set_name(path), act, "this tree holds the threads of process " + std::to_string(pid_) + " only");
@@ -178,7 +178,7 @@ void affinity_backend::forget(int tid) {
 
 /// One look at all threads; whether there was a new one.
 result<bool> affinity_backend::scan(std::optional<error>& first_fault) {
-    const auto tids = threads_of_process(os_, pid_);
+    const auto tids = sys::threads_of_process(os_, pid_);
     if (!tids) return std::unexpected(tids.error());
     bool fresh = false;
     for (int tid : *tids) {

@@ -17,6 +17,7 @@
 #include <cohort/cpuset/backend.hpp>
 #include <cohort/cpuset/model.hpp>
 #include <cohort/machine/topology.hpp>
+#include <cohort/sys/tasks.hpp>
 
 namespace cohort::cpuset {
 
@@ -45,7 +46,7 @@ public:
     result<std::vector<int>> tasks(const std::string& path) override;
     result<std::vector<int>> threads(const std::string& path) override;
     result<std::string> home(int pid) override;
-    result<std::vector<int>> threads_of(int pid) override { return threads_of_process(os_, pid); }
+    result<std::vector<int>> threads_of(int pid) override { return sys::threads_of_process(os_, pid); }
     result<std::vector<std::string>> children(const std::string& path) override;
     bool may_write(const std::string&, const std::string&) override { return true; }
     std::vector<limitation> advisory() const override;

@@ -6,6 +6,7 @@
 #include <cohort/cpuset/backend.hpp>
 #include <cohort/cpuset/detail/refusal.hpp>
 #include <cohort/sys/fd.hpp>
+#include <cohort/sys/tasks.hpp>
 
 namespace cohort::cpuset {
 namespace {
@@ -66,7 +67,7 @@ public:
     result<std::vector<int>> tasks(const std::string& path) override { return numbers(path, "cgroup.procs"); }
     result<std::vector<int>> threads(const std::string& path) override { return numbers(path, v1() ? "tasks" : "cgroup.threads"); }
     result<std::string> home(int pid) override { return home_of(os_, place_, pid); }
-    result<std::vector<int>> threads_of(int pid) override { return threads_of_process(os_, pid); }
+    result<std::vector<int>> threads_of(int pid) override { return sys::threads_of_process(os_, pid); }
     result<std::vector<std::string>> children(const std::string& path) override {
         auto names = os_.list_dir(place_.directory(path));
         if (!names) return refuse(names.error().code, path, "list", detail::why_not_removed(os_, place_, path, names.error().code));

@@ -143,18 +143,6 @@ result<std::string> home_of(sys::os& os, const live_mount& place, int pid) {
     return fail(ENOENT, who, "find its cpuset", "the kernel names none");
 }
 
-result<std::vector<int>> threads_of_process(sys::os& os, int pid) {
-    const auto names = os.list_dir(sys::paths::of_process(std::to_string(pid), "task"));
-    if (!names) return fail(names.error().code == ENOENT ? ESRCH : names.error().code, "process " + std::to_string(pid), "list its threads", "there is no such process");
-    std::vector<int> out;
-    for (const std::string& n : *names) {
-        int tid = 0;
-        if (std::from_chars(n.data(), n.data() + n.size(), tid).ec == std::errc()) out.push_back(tid);
-    }
-    std::ranges::sort(out);
-    return out;
-}
-
 live_profile probe_profile(sys::os& os, const live_mount& place) {
     live_profile out;
     out.release = sys::read_line(os, sys::paths::release).value_or("");

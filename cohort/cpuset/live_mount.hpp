@@ -48,9 +48,6 @@ std::string set_name(std::string_view path);
 /// The set of a process or thread, from the top that can be seen. Errors: ESRCH; ENOENT, it is outside of what can be seen; EOPNOTSUPP, no cpusets are mounted.
 result<std::string> home_of(sys::os& os, const live_mount& place, int pid);
 
-/// The numbers of a process's threads, ascending. Errors: ESRCH.
-result<std::vector<int>> threads_of_process(sys::os& os, int pid);
-
 /// The rules by which the running kernel plays: what its files show, then its number.
 struct live_profile {
     kernel profile = kernel::v6_12;

@@ -56,6 +56,8 @@ public:
     virtual void sleep_until(std::uint64_t deadline) = 0;
 
     virtual int getpid() = 0;
+    /// The calling thread's number.
+    virtual int gettid() = 0;
     virtual std::optional<std::string> getenv(const std::string& name) = 0;
 };
 

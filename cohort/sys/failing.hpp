@@ -97,6 +97,9 @@ public:
     result<std::optional<exit_status>> try_wait(int pid) override { return pass<std::optional<exit_status>>("try_wait", std::to_string(pid), [&] { return inner_.try_wait(pid); }); }
     result<int> pidfd(int pid) override { return pass<int>("pidfd", std::to_string(pid), [&] { return inner_.pidfd(pid); }); }
     result<void> kill(int pid, int signal) override { return pass<void>("kill", std::to_string(pid), [&] { return inner_.kill(pid, signal); }); }
+    result<void> exec(const std::vector<std::string>& argv) override { return pass<void>("exec", argv.empty() ? "" : argv[0], [&] { return inner_.exec(argv); }); }
+    result<void> in_new_thread(const std::function<void()>& body) override { return pass<void>("in_new_thread", "thread", [&] { return inner_.in_new_thread(body); }); }
+    result<std::uint64_t> sched_core(core_command c, int id, int type) override { return pass<std::uint64_t>("sched_core", "thread " + std::to_string(id), [&] { return inner_.sched_core(c, id, type); }); }
     result<cpumask> sched_getaffinity(int tid) override { return pass<cpumask>("sched_getaffinity", std::to_string(tid), [&] { return inner_.sched_getaffinity(tid); }); }
     result<void> sched_setaffinity(int tid, const cpumask& mask) override { return pass<void>("sched_setaffinity", std::to_string(tid), [&] { return inner_.sched_setaffinity(tid, mask); }); }
     result<mempolicy> get_mempolicy() override { return pass<mempolicy>("get_mempolicy", "this thread", [&] { return inner_.get_mempolicy(); }); }

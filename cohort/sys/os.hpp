@@ -61,6 +61,9 @@ public:
     result<std::optional<exit_status>> try_wait(int pid) override { return inner_.try_wait(pid); }
     result<int> pidfd(int pid) override { return inner_.pidfd(pid); }
     result<void> kill(int pid, int signal) override { return inner_.kill(pid, signal); }
+    result<void> exec(const std::vector<std::string>& argv) override { return inner_.exec(argv); }
+    result<void> in_new_thread(const std::function<void()>& body) override { return inner_.in_new_thread(body); }
+    result<std::uint64_t> sched_core(core_command command, int id, int type) override { return inner_.sched_core(command, id, type); }
 
     cpu_place getcpu() override { return inner_.getcpu(); }
     result<cpumask> sched_getaffinity(int tid) override { return inner_.sched_getaffinity(tid); }
@@ -72,6 +75,7 @@ public:
     std::uint64_t now() override { return inner_.now(); }
     void sleep_until(std::uint64_t deadline) override { inner_.sleep_until(deadline); }
     int getpid() override { return inner_.getpid(); }
+    int gettid() override { return inner_.gettid(); }
     std::optional<std::string> getenv(const std::string& name) override { return inner_.getenv(name); }
 
 protected:

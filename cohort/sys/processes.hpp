@@ -6,10 +6,11 @@
 ///     result<sys::exit_status> end = os.wait(*child);
 ///     if (end && !end->ok()) report(end->text());             // "exit 1", "killed by signal 9 (SIGKILL)"
 ///
-/// Kernel: vfork + execve, wait4, kill.
+/// Kernel: vfork + execve, wait4, kill, prctl(PR_SCHED_CORE).
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,6 +45,9 @@ struct exit_status {
     std::string text() const;
 };
 
+/// PR_SCHED_CORE's commands, as the kernel numbers them.
+enum class core_command { get = 0, create = 1, share_to = 2, share_from = 3 };
+
 /// Synchronization: any thread may call anything.
 class processes {
 public:
@@ -61,6 +65,14 @@ public:
     virtual result<int> pidfd(int pid) = 0;
     /// pid < 0: the process group -pid.
     virtual result<void> kill(int pid, int signal) = 0;
+    /// Becomes another program; returns only when it could not. Errors: those of execve (object = argv[0]); EINVAL (empty argv).
+    virtual result<void> exec(const std::vector<std::string>& argv) = 0;
+    /// Runs it in a thread of its own, and waits. Whatever a thread has of its own (cookie, affinity) is the caller's at first and gone afterwards. Errors: EAGAIN.
+    virtual result<void> in_new_thread(const std::function<void()>& body) = 0;
+
+    /// prctl(PR_SCHED_CORE) as it is. id: a thread's number, 0 the caller; type: PIDTYPE_PID 0, _TGID 1, _PGID 2. Answers what get writes, else 0. Errors: EINVAL (also every
+    /// call on a kernel without CONFIG_SCHED_CORE), ENODEV, ESRCH, EPERM, ENOMEM.
+    virtual result<std::uint64_t> sched_core(core_command command, int id, int type) = 0;
 };
 
 }  // namespace cohort::sys

@@ -96,6 +96,7 @@ void real_os::sleep_until(std::uint64_t deadline) {
 }
 
 int real_os::getpid() { return ::getpid(); }
+int real_os::gettid() { return ::gettid(); }
 
 std::optional<std::string> real_os::getenv(const std::string& name) {
     if (const char* value = ::getenv(name.c_str())) return value;

@@ -5,12 +5,15 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <system_error>
+#include <thread>
 
 #include <cohort/sys/fd.hpp>
 
@@ -186,6 +189,40 @@ result<int> real_os::pidfd(int pid) {
 result<void> real_os::kill(int pid, int signal) {
     if (::kill(pid, signal) < 0) return fail_errno(process_name(pid), "kill");
     return {};
+}
+
+result<void> real_os::exec(const std::vector<std::string>& argv) {
+    if (argv.empty() || argv[0].empty()) return fail(EINVAL, "command", "exec", "it is empty");
+    std::vector<char*> words;
+    for (const std::string& a : argv) words.push_back(const_cast<char*>(a.c_str()));
+    words.push_back(nullptr);
+    // As in spawn: what is ignored stays ignored, and SIGPIPE commonly is, in us but not in what users run.
+    struct sigaction standard {}, before {};
+    standard.sa_handler = SIG_DFL;
+    ::sigaction(SIGPIPE, &standard, &before);
+    ::execvp(words[0], words.data());
+    const int code = errno;
+    ::sigaction(SIGPIPE, &before, nullptr);
+    return fail(code, argv[0], "exec", errno_text(code));
+}
+
+result<void> real_os::in_new_thread(const std::function<void()>& body) {
+    try {
+        std::thread(body).join();
+    } catch (const std::system_error& e) {
+        return fail(e.code().value(), "thread", "start", errno_text(e.code().value()));
+    }
+    return {};
+}
+
+result<std::uint64_t> real_os::sched_core(core_command command, int id, int type) {
+    constexpr int pr_sched_core = 62;  // older headers lack the name
+    constexpr const char* acts[] = {"PR_SCHED_CORE_GET", "PR_SCHED_CORE_CREATE", "PR_SCHED_CORE_SHARE_TO", "PR_SCHED_CORE_SHARE_FROM"};
+    unsigned long long value = 0;
+    if (::prctl(pr_sched_core, static_cast<unsigned long>(command), static_cast<unsigned long>(id), static_cast<unsigned long>(type), command == core_command::get ? &value : nullptr) < 0) {
+        return fail_errno(id == 0 ? std::string("this thread") : "thread " + std::to_string(id), std::string("prctl ") + acts[static_cast<int>(command)]);
+    }
+    return value;
 }
 
 }  // namespace detail

@@ -393,6 +393,12 @@ result<exit_status> recorded::wait(int pid) { return no_such_thing("process " + 
 result<std::optional<exit_status>> recorded::try_wait(int pid) { return no_such_thing("process " + std::to_string(pid), "wait"); }
 result<int> recorded::pidfd(int pid) { return no_such_thing("process " + std::to_string(pid), "pidfd_open"); }
 result<void> recorded::kill(int pid, int) { return no_such_thing("process " + std::to_string(pid), "kill"); }
+result<void> recorded::exec(const std::vector<std::string>& argv) { return no_such_thing(argv.empty() ? "command" : argv[0], "exec"); }
+result<void> recorded::in_new_thread(const std::function<void()>& body) {
+    body();
+    return {};
+}
+result<std::uint64_t> recorded::sched_core(core_command, int id, int) { return fail(EINVAL, "thread " + std::to_string(id), "prctl PR_SCHED_CORE", errno_text(EINVAL)); }
 
 cpu_place recorded::getcpu() {
     const std::lock_guard lock(mutex_);

@@ -18,7 +18,7 @@
 
 namespace cohort::sys {
 
-/// It has no pipes and runs no processes: those calls answer ENOSYS. Permissions are not modelled, save read-only paths.
+/// It has no pipes and runs no processes: those calls answer ENOSYS. It has no core scheduling; a new thread is the caller for a while. Permissions are not modelled, save read-only paths.
 /// Synchronization: any thread may call anything.
 class recorded : public os {
 public:
@@ -75,6 +75,9 @@ public:
     result<std::optional<exit_status>> try_wait(int pid) override;
     result<int> pidfd(int pid) override;
     result<void> kill(int pid, int signal) override;
+    result<void> exec(const std::vector<std::string>& argv) override;
+    result<void> in_new_thread(const std::function<void()>& body) override;
+    result<std::uint64_t> sched_core(core_command command, int id, int type) override;
     cpu_place getcpu() override;
     result<cpumask> sched_getaffinity(int tid) override;
     result<void> sched_setaffinity(int tid, const cpumask& mask) override;
@@ -85,6 +88,7 @@ public:
     std::uint64_t now() override;
     void sleep_until(std::uint64_t deadline) override;
     int getpid() override { return 1; }
+    int gettid() override { return 1; }
     std::optional<std::string> getenv(const std::string& name) override;
 
 private:

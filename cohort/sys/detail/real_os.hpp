@@ -39,6 +39,9 @@ public:
     result<std::optional<exit_status>> try_wait(int pid) override;
     result<int> pidfd(int pid) override;
     result<void> kill(int pid, int signal) override;
+    result<void> exec(const std::vector<std::string>& argv) override;
+    result<void> in_new_thread(const std::function<void()>& body) override;
+    result<std::uint64_t> sched_core(core_command command, int id, int type) override;
 
     cpu_place getcpu() override;
     result<cpumask> sched_getaffinity(int tid) override;
@@ -50,6 +53,7 @@ public:
     std::uint64_t now() override;
     void sleep_until(std::uint64_t deadline) override;
     int getpid() override;
+    int gettid() override;
     std::optional<std::string> getenv(const std::string& name) override;
 };
 
