@@ -46,6 +46,11 @@ def cpuset_live_guest(build):
     return of_the_library("cpuset_live_guest", build)
 
 
+def coresched_guest(build):
+    """prctl(PR_SCHED_CORE) rule by rule, and the control of it."""
+    return of_the_library("coresched_guest", build)
+
+
 def padata_hotplug(build):
     return of_the_library("padata_hotplug", build, ["-lhwloc"])
 

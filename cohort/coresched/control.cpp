@@ -134,6 +134,7 @@ result<cookie> take(sys::os& os, const source& from, const tag_options& o) {
     if (!done) return std::unexpected(done.error());
     auto value = kernel.get(0);
     if (value && *value == no_cookie && from.what == origin::of) return fail(EINVAL, thread_name(from.id), "copy its cookie", "it has none; clearing is what takes cookies away");
+    if (value && from.expected != no_cookie && *value != from.expected) return fail(ESTALE, thread_name(from.id), "copy its cookie", "it is no longer the one that was asked for");
     return value;
 }
 

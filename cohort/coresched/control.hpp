@@ -56,6 +56,7 @@ enum class origin { fresh, of, none };
 struct source {
     origin what = origin::fresh;
     int id = 0;                               ///< of: whose; 0: the caller's
+    cookie expected = no_cookie;              ///< of: not 0: the number that its cookie must have (ESTALE otherwise)
 };
 
 /// Threads that shall get it.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/sys/local_socket.hpp>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -110,6 +111,11 @@ result<std::vector<std::string>> local_names(std::string_view beginning) {
         if (listens && path.starts_with('@') && std::string_view(path).substr(1).starts_with(beginning)) out.insert(path.substr(1));
     }
     return std::vector<std::string>(out.begin(), out.end());
+}
+
+result<void> keep_over_exec(int fd) {
+    if (::fcntl(fd, F_SETFD, 0) != 0) return failed("fd " + std::to_string(fd), "fcntl");
+    return {};
 }
 
 void end_listening(int listener) noexcept { ::shutdown(listener, SHUT_RDWR); }

@@ -30,6 +30,8 @@ result<local_peer> accept_local(int listener);
 result<local_peer> connect_local(const std::string& name);
 /// Writes everything. Errors: EPIPE, the other end has gone (no signal is raised); EAGAIN as above.
 result<void> send_local(int fd, std::string_view text);
+/// The descriptor stays open in the program that this one becomes and in what it starts: a name is held as long as they live.
+result<void> keep_over_exec(int fd);
 /// Wakes whoever waits in accept_local().
 void end_listening(int listener) noexcept;
 /// Names that somebody listens to and that begin so, sorted. Of this network namespace, of all users. Errors: those of reading /proc/net/unix.

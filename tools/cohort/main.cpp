@@ -20,6 +20,9 @@ int main(int argc, char** argv) {
     add_cpuset_simulate(all);
     add_cpuset_what_if(all);
     all.noun("coresched", "Who may share a core's hyperthreads, and what that costs");
+    add_coresched_control(all);
+    add_coresched_ls(all);
+    add_coresched_exec(all);
     add_coresched_simulate(all);
     all.noun("padata", "Parallel jobs in order: running instances and their CPU masks");
     add_padata(all);

@@ -34,9 +34,9 @@ public:
     int self() const { return self_; }
     cookie of(int tid) const { return tasks_.cookie_of(tid); }
     /// The processes that belong to a cgroup; what they fork while a call is on belongs to it, too.
-    void cgroup(const std::string& path, std::set<int> processes) {
+    void cgroup(const std::string& path, std::set<int> of) {
         add_file("/sys/fs/cgroup" + path + "/cgroup.procs", "");
-        groups_[path] = std::move(processes);
+        groups_[path] = std::move(of);
     }
     void fork_in_cgroup(const std::string& path, int by) { groups_[path].insert(tasks_.fork(by)); }
     /// Runs it before the nth prctl call from now.
