@@ -68,15 +68,15 @@ availability facility(sys::os& os) {
         out.why = out.code == EPERM ? "a filter (seccomp) forbids prctl PR_SCHED_CORE" : why(os, out.code, sys::core_command::get);
     }
     // Seen on 7.1 with several schedulers: sched-ext/scx issue 3715. Without cookies it does not happen.
-    if (const auto state = sys::read_line(os, "/sys/kernel/sched_ext/state"); state && *state != "disabled") {
-        const auto ops = sys::read_line(os, "/sys/kernel/sched_ext/root/ops");
+    if (const auto state = sys::read_line(os, sys::paths::sched_ext_state); state && *state != "disabled") {
+        const auto ops = sys::read_line(os, sys::paths::sched_ext_name);
         out.dangers.push_back("sched_ext is " + *state + (ops ? " (" + *ops + ")" : "") + ": cookies under it have stopped whole machines (sched-ext/scx issue 3715)");
     }
     const auto version = version_of(release);
     if (version && *version >= std::pair{5, 14} && *version < std::pair{5, 18}) {
         out.notes.push_back("kernel " + release + ": before 5.18 forced-idle balancing could run where it must not; see that commit 5b6547ed97f4 (sched/core: Fix forceidle balancing) is in it");
     }
-    if (const auto on = sys::read_line(os, "/proc/sys/kernel/sched_schedstats"); on && *on == "0") {
+    if (const auto on = sys::read_line(os, sys::paths::schedstats); on && *on == "0") {
         out.notes.push_back("kernel.sched_schedstats is 0: the kernel does not count forced idleness");
     }
     return out;

@@ -16,6 +16,10 @@ inline const std::string self_mountinfo = "/proc/self/mountinfo";
 inline const std::string cmdline = "/proc/cmdline";
 inline const std::string release = "/proc/sys/kernel/osrelease";
 inline const std::string cgroup_delegate = "/sys/kernel/cgroup/delegate";
+/// "enabled" while a sched_ext scheduler runs, and its name; whether the scheduler counts what it does.
+inline const std::string sched_ext_state = "/sys/kernel/sched_ext/state";
+inline const std::string sched_ext_name = "/sys/kernel/sched_ext/root/ops";
+inline const std::string schedstats = "/proc/sys/kernel/sched_schedstats";
 /// What there is of a process, or of one of its threads ("PID/task/TID"): "cgroup", "stat", "task".
 inline std::string of_process(const std::string& pid, const std::string& what) { return "/proc/" + pid + "/" + what; }
 
