@@ -20,7 +20,7 @@ using detail::world;
 namespace rule {
 constexpr std::string_view cpu_invalidates = "cpu-offline-invalidates", cpu_fallback = "cpu-offline-fallback", cpu_shrinks = "cpu-offline-shrinks", node_fallback = "node-offline-fallback",
                            node_shrinks = "node-offline-shrinks", split_core = "split-core", remote_memory = "remote-memory", isolated_several = "isolated-several",
-                           invalid_partition = "invalid-partition", unmet_request = "unmet-request", unmet_exclusive = "unmet-exclusive", empty_request = "empty-request", overlap = "overlap";
+                           invalid_partition = "invalid-partition", unmet_request = "unmet-request", unmet_exclusive = "unmet-exclusive", empty_request = "empty-request", overlap = "overlap", empty_domain = "empty-domain";
 }
 
 std::string quoted(const group& g) { return "\"" + detail::path_of(g) + "\""; }
@@ -33,6 +33,10 @@ public:
 
     std::vector<finding> run() {
         each_set(w_, [&](const group& g) { look(g); });
+        if (w_.hollow_domain) {
+            add(rule::empty_domain, severity::error, *w_.root, "the CPUs left to it, " + w_.root->effective_cpus.list() + ", are all isolated since boot: the next write that makes sched domains anew crashes the kernel (6.1 and 6.12), even one that gives CPUs back",
+                "change no partition and take no CPU off- or online until the next boot");
+        }
         if (w_.active.weight() > 1) {
             for (int cpu : w_.active) without_cpu(cpu);
         }
@@ -215,6 +219,7 @@ const std::vector<lint_rule>& lint_rules() {
         {rule::unmet_exclusive, "an exclusive claim does not hold (error: nothing of it)"},
         {rule::empty_request, "version 1: a list is empty, and no task can be attached"},
         {rule::overlap, "CPUs are asked for that a sibling holds for itself"},
+        {rule::empty_domain, "the root is left with CPUs that are isolated since boot: kernels crash when sched domains are made so"},
     };
     return all;
 }

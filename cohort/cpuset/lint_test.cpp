@@ -47,6 +47,7 @@ TEST(lint, finds_each_sort_of_fault) {
         {"mkdir a; controller a +cpuset; mkdir a/b; write a cpuset.cpus.exclusive 2; write a/b cpuset.cpus.exclusive 2-3", "unmet-exclusive", "warning", "a/b", "claim to CPU 3"},
         {"mkdir a; write a cpuset.mems 0", "empty-request", "warning", "a", "its list of CPUs is empty", {.v1 = true}},
         {"mkdir a; mkdir b; write a cpuset.cpus 2-3; write a cpuset.cpus.partition root; write b cpuset.cpus 3-4", "overlap", "warning", "b", "it asks for CPU 3, which \"a\" has as a partition", {.profile = kernel::v7_0}},
+        {"mkdir a; write a cpuset.cpus 0-1,4-7; write a cpuset.cpus.partition root", "empty-domain", "error", ".", "the CPUs left to it, 2-3, are all isolated since boot", {.boot_isolated = {2, 3}}},
         {"mkdir a; mkdir b; write a cpuset.cpus.exclusive 3; write b cpuset.cpus 3-4", "overlap", "warning", "b", "which \"a\" claims for itself"},
     };
     std::set<std::string_view> met;

@@ -133,8 +133,10 @@ model::model(model&&) noexcept = default;
 model& model::operator=(model&&) noexcept = default;
 
 answer model::perform(const operation& op) {
+    world_->at_risk = false;
     answer out = carry_out(*world_, op);
     detail::make_domains(*world_);
+    if (world_->at_risk) out.hazard = detail::risk_text;
     return out;
 }
 

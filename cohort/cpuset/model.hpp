@@ -34,6 +34,7 @@ struct answer {
     std::string value = {};           ///< read: the file's text without its newline; task: its CPUs
     std::vector<std::string> list = {};  ///< domains, tasks
     std::string mems = {}, path = {}, policy = {}, vma_policy = {};  ///< task
+    std::string hazard = {};          ///< a known fault of kernels that the operation may run into: a crash
 
     bool ok() const { return code == 0; }
     bool operator==(const answer&) const = default;

@@ -270,5 +270,20 @@ TEST(partition, boot_isolated_cpus_are_for_isolated_partitions) {
     )");
 }
 
+/// A sched domain without a CPU: on 6.1 and 6.12 the write that makes it passes, and the next that makes domains crashes the kernel.
+TEST(partition, that_leaves_the_root_with_boot_isolated_cpus_alone_is_a_hazard) {
+    for (const kernel k : {kernel::v6_1, kernel::v6_12}) {
+        script m({.profile = k, .boot_isolated = {2, 3}});
+        m.run("mkdir b; write b cpuset.cpus 0-1,4-7");
+        const auto hazard = [&](const char* line) { return m.subject().perform(*parse_operation(line)).hazard; };
+        EXPECT_NE(hazard("write b cpuset.cpus.partition root"), "");
+        EXPECT_EQ(hazard("read b cpuset.cpus.partition"), "");
+        EXPECT_NE(hazard("write b cpuset.cpus.partition isolated"), "");
+        EXPECT_NE(hazard("write b cpuset.cpus.partition member"), "") << "domains are made anew while the kernel's list has an empty one";
+        EXPECT_EQ(hazard("write b cpuset.cpus 0-1,4-6"), "");
+        EXPECT_EQ(hazard("write b cpuset.cpus.partition root"), "") << "the root keeps CPU 7";
+    }
+}
+
 }  // namespace
 }  // namespace cohort::cpuset

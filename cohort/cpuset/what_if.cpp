@@ -95,6 +95,7 @@ what_if try_out(const model& m, const std::vector<operation>& operations, const 
             break;
         }
         out.answers.push_back(a);
+        if (out.hazard = a.hazard; !out.hazard.empty()) break;
     }
     out.changes = compare(before, take(trial, machine));
     if (const std::string now = domains_of(trial); now != old_domains) out.changes.push_back({"", "sched domains", old_domains, now});

@@ -38,7 +38,8 @@ struct what_if {
     /// Partitions that were not invalid before and are now: the kernel takes the write all the same. What cpuset.cpus.partition reads, with the set.
     std::vector<change> invalidated;
     std::vector<answer> answers;  ///< of each operation that was performed
-    bool ok() const { return !refused && invalidated.empty(); }
+    std::string hazard = {};      ///< of the last of them: the kernel crashes, or will; none is tried after it
+    bool ok() const { return !refused && invalidated.empty() && hazard.empty(); }
 };
 
 /// What differs between two states of one tree: sets in the order of `after` (those that are gone first), files by name.

@@ -52,6 +52,15 @@ TEST(what_if, ends_at_a_refusal_and_says_why) {
     EXPECT_THAT(lines_of(w.changes), Contains("a: cpuset.cpus: \"\" -> \"1\""));
 }
 
+TEST(what_if, stops_before_a_crash) {
+    script m({.boot_isolated = {2, 3}});
+    m.run("mkdir a; write a cpuset.cpus 0-1,4-7");
+    const what_if w = after(m, {"write a cpuset.cpus.partition root", "write a cpuset.cpus 0"});
+    EXPECT_FALSE(w.ok());
+    EXPECT_THAT(w.hazard, HasSubstr("crashes the kernel"));
+    EXPECT_EQ(w.answers.size(), 1u);
+}
+
 TEST(what_if, names_partitions_that_become_invalid) {
     script m;
     m.run("mkdir a; mkdir b; write a cpuset.cpus 2-3; write a cpuset.cpus.partition root");

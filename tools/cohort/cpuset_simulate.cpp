@@ -13,7 +13,7 @@ namespace cohort::cli {
 namespace {
 
 struct options {
-    std::string kernel = "6.12", machine = "live";
+    std::string kernel = "6.12", machine = "live", isolated;
     bool v1 = false, json = false;
 };
 
@@ -30,6 +30,7 @@ std::string json_line(std::size_t line, const cpuset::operation& op, const cpuse
     } else if (answers_with_value(op.what)) {
         j["value"] = a.value;
     }
+    if (!a.hazard.empty()) j["hazard"] = a.hazard;
     if (a.ok() && op.what == cpuset::verb::task) {
         j["mems"] = a.mems;
         j["path"] = a.path;
@@ -42,6 +43,7 @@ std::string json_line(std::size_t line, const cpuset::operation& op, const cpuse
 
 std::string text_line(std::size_t line, const cpuset::operation& op, const cpuset::answer& a) {
     std::string out = std::to_string(line) + ": " + cpuset::to_line(op) + ": ";
+    if (!a.hazard.empty()) out += "HAZARD: " + a.hazard + ": ";
     if (!a.ok()) return out + errno_name(a.code) + ": " + a.why + "\n";
     if (op.what == cpuset::verb::task) return out + "cpus " + a.value + ", mems " + a.mems + ", in " + a.path + ", policy " + a.policy + "\n";
     if (answers_with_value(op.what)) return out + "\"" + a.value + "\"\n";
@@ -56,7 +58,9 @@ outcome simulate(const options& o) {
     if (!k) return usage("cpuset simulate: " + k.error().line());
     auto machine = machine::load(o.machine, sys::real());
     if (!machine) return machine_fault(machine.error());
-    cpuset::model m(*machine, {.profile = *k, .v1 = o.v1});
+    const auto isolated = cpumask::parse_list(o.isolated);
+    if (!isolated) return usage("cpuset simulate: --isolcpus \"" + o.isolated + "\": " + isolated.error().line());
+    cpuset::model m(*machine, {.profile = *k, .v1 = o.v1, .boot_isolated = *isolated});
     std::ios::sync_with_stdio(false);
     std::string text;
     for (std::size_t line = 1; std::getline(std::cin, text); ++line) {
@@ -78,6 +82,7 @@ void add_cpuset_simulate(registry& all) {
     all.add("cpuset simulate", "Run a script of cpuset operations against the model of a kernel")
         .option("--kernel", o->kernel, "VERSION", "6.1, 6.12 or 7.0; default: 6.12")
         .option("--machine", o->machine, "MACHINE", "live, synthetic:DESCRIPTION (hwloc's), or a file of hwloc's XML; default: live")
+        .option("--isolcpus", o->isolated, "LIST", "CPUs outside of all sched domains since boot: the kernel's isolcpus=domain,LIST")
         .flag("--v1", o->v1, "the controller is bound to a version 1 hierarchy")
         .flag("--json", o->json, "print one JSON object a command")
         .notes("The script is read from standard input, one command a line:\n"

@@ -35,6 +35,7 @@ ordered_json changes_json(const std::vector<cpuset::change>& changes) {
 
 ordered_json json_of(const cpuset::what_if& w) {
     ordered_json out{{"schema_version", 1}, {"ok", w.ok()}, {"performed", w.answers.size()}, {"refused", nullptr}, {"invalidated", changes_json(w.invalidated)}, {"changes", changes_json(w.changes)}};
+    out["hazard"] = w.hazard.empty() ? ordered_json(nullptr) : ordered_json(w.hazard);
     if (w.refused) out["refused"] = {{"number", w.refused->number}, {"operation", cpuset::to_line(w.refused->what)}, {"errno", errno_name(w.refused->code)}, {"why", w.refused->why}};
     return out;
 }
@@ -57,6 +58,7 @@ outcome run(const options& o) {
     }
     if (w.changes.empty() && !w.refused && !o.json) print("nothing changes\n");
     if (w.refused) complain(cpuset::to_line(w.refused->what) + ": " + errno_name(w.refused->code) + ": " + w.refused->why);
+    if (!w.hazard.empty()) complain(cpuset::to_line(operations[w.answers.size() - 1]) + ": " + w.hazard);
     for (const cpuset::change& c : w.invalidated) complain("partition \"" + c.path + "\" would become " + c.after.value_or(""));
     return w.ok() ? exit_code::ok : exit_code::no;
 }
@@ -69,7 +71,7 @@ void add_cpuset_what_if(registry& all) {
     add_tree_options(c, *o);
     c.rest("OPERATION [, OPERATION]...", o->words, "lines of `cohort cpuset simulate`'s grammar, separated by a comma that stands alone")
         .notes("Nothing is written. Exit code 1: a write would be refused (errno and why on standard error; the changes shown are those of\n"
-               "the writes before it), or a partition would become invalid.\n"
+               "the writes before it), a partition would become invalid, or the kernel may crash.\n"
                "Example:\n"
                "  cohort cpuset what-if -- write system.slice cpuset.cpus 0-3 , write rt.slice cpuset.cpus.partition isolated")
         .run([o] { return run(*o); });

@@ -76,6 +76,7 @@ std::vector<cpumask> partition_domains(const world& w) {
 std::vector<cpumask> balanced_domains(const world& w) {
     auto out = merged(w.v1 ? balanced_sets(w) : handed_down_sets(w));
     for (cpumask& d : out) d &= housekeeping(w);
+    std::ranges::stable_partition(out, &cpumask::empty);
     return out;
 }
 
@@ -102,6 +103,9 @@ void make_domains(world& w) {
     w.domains_due = false;
     if (!up_to_date(w)) return;
     w.domains = w.v1 || w.kernel_rules().hands_down ? balanced_domains(w) : partition_domains(w);
+    const bool hollow = !w.domains.empty() && w.domains.front().empty();
+    w.at_risk |= hollow || w.hollow_domain;
+    w.hollow_domain = hollow;
     std::erase_if(w.domains, [](const cpumask& d) { return d.empty(); });
     std::ranges::sort(w.domains, {}, &cpumask::first);
     const auto twice = std::ranges::unique(w.domains);

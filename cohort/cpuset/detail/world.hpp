@@ -100,6 +100,8 @@ struct world_data {
     cpumask isolated;                  // of them, those of isolated ones
     std::vector<cpumask> domains;      // as the scheduler has them
     bool domains_due = false;          // this operation makes them anew
+    bool hollow_domain = false;        // of those made last, the kernel's list has one without a CPU
+    bool at_risk = false;              // in this operation domains were made with such a list before or after
     cpumask at_work;                   // the mask that a walk is computing; see propagate.cpp
     bool pressure_on = false, suspended = false;
     std::int64_t now = 0;              // seconds
@@ -229,6 +231,10 @@ void move_task(world& w, task& t, group& to);
 /// Sched domains, sorted by their first CPU. They follow the sets when an operation says that they are due; one that forgets to leaves the old ones.
 std::vector<cpumask> sched_domains(const world& w);
 void make_domains(world& w);
+/// What `at_risk` says. Seen in the lab: when domains are next made anew, 6.1 and 6.12 look for the first CPU of the domain that has none; so it is when the partition
+/// that took the CPUs gives some back, becomes a member, or is removed.
+inline constexpr const char* risk_text =
+    "the root is left with CPUs isolated since boot alone, a sched domain without a CPU: the next write that makes domains anew crashes the kernel (6.1 and 6.12), even one that takes this back";
 
 // hotplug.cpp
 verdict set_cpu_online(world& w, std::int64_t cpu, bool on);
