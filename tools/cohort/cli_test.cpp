@@ -34,7 +34,7 @@ TEST_F(cli, without_a_command_it_helps_and_says_usage) {
 
 TEST_F(cli, help_and_version_are_data) {
     EXPECT_THAT(run("--version").out, StartsWith("cohort "));
-    for (const char* verb : {"", "up", "plan", "pipe", "doctor", "topology", "coresched", "coresched simulate", "cpuset", "cpuset simulate", "padata", "padata ls", "padata show", "padata mask", "padata demo", "percpu",
+    for (const char* verb : {"", "up", "plan", "pipe", "doctor", "topology", "coresched", "coresched simulate", "coresched get", "coresched new", "coresched copy", "coresched clear", "coresched ls", "coresched keep", "coresched exec", "coresched check", "cpuset", "cpuset simulate", "padata", "padata ls", "padata show", "padata mask", "padata demo", "percpu",
                              "percpu bench", "percpu demo", "percpu stat"}) {
         const ran r = run(std::string(verb) + " --help");
         EXPECT_EQ(r.code, 0) << verb;

@@ -105,6 +105,7 @@ void add_cpuset_lint(registry& all);
 void add_cpuset_plan(registry& all);
 void add_cpuset_snapshot(registry& all);
 void add_cpuset_watch(registry& all);
+void add_coresched_check(registry& all);
 void add_coresched_control(registry& all);
 void add_coresched_exec(registry& all);
 void add_coresched_ls(registry& all);

@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
     add_coresched_ls(all);
     add_coresched_exec(all);
     add_coresched_simulate(all);
+    add_coresched_check(all);
     all.noun("padata", "Parallel jobs in order: running instances and their CPU masks");
     add_padata(all);
     add_padata_demo(all);
