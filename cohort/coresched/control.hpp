@@ -69,7 +69,7 @@ struct targets {
 struct tag_options {
     bool dry_run = false;                     ///< looks at everything that would be changed, and changes nothing
     bool even_if_unsafe = false;              ///< goes on where facility() tells of dangers
-    int most_rounds = 100;                    ///< looks for new threads, until none is found
+    int most_rounds = 1000;                   ///< looks for new threads, until none is found
 };
 
 /// One thread.

@@ -171,6 +171,27 @@ TEST_F(core_control, a_fork_after_the_last_change_is_found) {
     }
 }
 
+TEST_F(core_control, a_chain_of_processes_that_live_for_a_moment_is_caught) {
+    // Each forks the next and ends: where one is listed, it is gone before it is looked at, and its child is not in the list. Now and then the looking is faster.
+    for (int pace = 2; pace < 8; ++pace) {
+        const std::string group = "/chain" + std::to_string(pace);
+        int link = tasks.start({.name = "chain"}), calls = 0;
+        host.cgroup(group, {link});
+        host.always = [&] {
+            if (++calls % 40 < 30 + pace && host.of(link) == no_cookie) {
+                host.fork_in_cgroup(group, link);
+                tasks.exit(link);
+                tasks.reap(link);
+                link = tasks.threads().rbegin()->first;
+            }
+        };
+        const auto r = tag(host, {}, {.cgroups = {"/sys/fs/cgroup" + group}});
+        host.always = {};
+        ASSERT_TRUE(r.ok()) << line(r);
+        EXPECT_EQ(host.of(link), r.value) << pace;
+    }
+}
+
 TEST_F(core_control, threads_that_come_faster_than_they_are_tagged_end_it_with_a_report) {
     host.cgroup("/web", {a});
     host.always = [&] { host.fork_in_cgroup("/web", b); };
