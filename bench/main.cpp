@@ -37,5 +37,6 @@ int main(int argc, char** argv) {
     cohort::bench::run_percpu_memory(s);
     cohort::bench::run_cpuset_plan(s);
     cohort::bench::run_cpuset(s);
+    cohort::bench::run_coresched_executor(s);
     return 0;
 }

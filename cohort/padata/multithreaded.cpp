@@ -44,10 +44,11 @@ public:
     std::size_t chunks() const { return chunks_; }
 
     /// Takes chunks until none is left. Several at a time while they are cheaper than taking them, but never more than a quarter of a fair share.
-    void participate() {
+    void participate(work::gate* around, int cpu) {
         std::size_t at_once = 1;
         std::vector<range> mine;
         for (;;) {
+            const work::inside gated(around, cpu);  // before it takes chunks: others can have them while it waits
             if (stop_.load(std::memory_order_relaxed)) break;
             if (job_.stop.stop_requested()) {
                 fail_with(ECANCELED, nullptr);
@@ -92,10 +93,7 @@ private:
     bool run(work::context& ctx) override {
         if (!ready() || helpers_.fetch_add(1, std::memory_order_relaxed) >= threads_ - 1) return false;
         ctx.found(*this);
-        work::gate* gate = ctx.set->around();
-        if (gate) gate->enter(ctx.cpu);
-        participate();
-        if (gate) gate->leave(ctx.cpu);
+        participate(ctx.set->around(), ctx.cpu);
         return true;
     }
     bool ready() const noexcept override {
@@ -162,13 +160,14 @@ result<void> do_multithreaded(instance& inst, const mt_job& job) {
     if (threads > 1 && run.chunks() > 1) {
         if (job.numa_aware) workers.publish_on(run, inst.internals().spread_over_nodes(static_cast<int>(threads) - 1));
         else workers.publish(run);
-        run.participate();
+        run.participate(workers.around(), sys::current_cpu());
         workers.retire(run);
     } else {
-        run.participate();
+        run.participate(workers.around(), sys::current_cpu());
     }
     if (run.failure() == 0) return {};
     if (job.undo) {
+        const work::inside gated(workers.around(), sys::current_cpu());
         for (const range& r : run.finished()) job.undo(r.begin, r.end);
     }
     if (run.exception()) std::rethrow_exception(run.exception());

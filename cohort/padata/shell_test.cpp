@@ -412,9 +412,10 @@ TEST(shell, a_gate_stands_around_every_job_and_may_refuse_inline_runs) {
     auto inst = make_instance({.gate = &gate});
     auto s = make_shell(*inst, {.window = 16});
     std::atomic<int> outside{0};
-    for (int i = 0; i < 10'000; ++i) ASSERT_TRUE(s.submit([&] { outside += gate.now.load() < 1; }, [] {}));
+    const auto look = [&] { outside += gate.now.load() < 1; };
+    for (int i = 0; i < 10'000; ++i) ASSERT_TRUE(s.submit(look, look));
     ASSERT_TRUE(s.drain());
-    EXPECT_EQ(gate.entered.load(), 10'000);
+    EXPECT_GT(gate.entered.load(), 10'000) << "serial() stands inside too";
     EXPECT_EQ(gate.now.load(), 0);
     EXPECT_EQ(outside.load(), 0);
     EXPECT_EQ(s.stats().ran_inline, 0u);

@@ -15,14 +15,55 @@ namespace cohort::work {
 class gate {
 public:
     virtual ~gate() = default;
-    /// Before a job on `cpu`; may wait. Never throws.
+    /// Before a job on `cpu`; may wait. Never throws. May nest: a job may run others.
     virtual void enter(int cpu) = 0;
     /// After the job, on the same thread.
     virtual void leave(int cpu) = 0;
+    /// The calling thread is a worker, bound to `cpu`. From now on it calls rest() when it finds nothing more to run, before it waits for work or ends: what leave() kept for the
+    /// next job has to be given up then.
+    virtual void attach(int cpu) { (void)cpu; }
+    virtual void rest(int cpu) { (void)cpu; }
     /// May a job run on a thread that is not a worker, on `cpu` (the submitter's own)? Asked before it is run inline.
     virtual bool admits_inline(int cpu) { (void)cpu; return true; }
-    /// The job tells that it is about to wait (true) or has waited (false), so that others may use its place.
+    /// The calling thread is about to wait (true) or has waited (false); inside a job others may use its place meanwhile. Outside of jobs: nothing.
     virtual void blocking(int cpu, bool about_to) { (void)cpu; (void)about_to; }
+};
+
+/// Inside for a scope. around: may be null.
+class inside {
+public:
+    inside(gate* around, int cpu) : around_(around), cpu_(cpu) {
+        if (around_) around_->enter(cpu_);
+    }
+    ~inside() { end(); }
+    /// Earlier than the scope.
+    void end() {
+        if (around_) around_->leave(cpu_);
+        around_ = nullptr;
+    }
+    inside(const inside&) = delete;
+    inside& operator=(const inside&) = delete;
+
+private:
+    gate* around_;
+    const int cpu_;
+};
+
+/// The calling thread waits, for a scope. around: may be null.
+class waits {
+public:
+    waits(gate* around, int cpu) : around_(around), cpu_(cpu) {
+        if (around_) around_->blocking(cpu_, true);
+    }
+    ~waits() {
+        if (around_) around_->blocking(cpu_, false);
+    }
+    waits(const waits&) = delete;
+    waits& operator=(const waits&) = delete;
+
+private:
+    gate* const around_;
+    const int cpu_;
 };
 
 }  // namespace cohort::work

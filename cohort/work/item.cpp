@@ -313,8 +313,8 @@ bool queue::step() {
 
 void queue::run_claimed(item& w, gate* around, int cpu) {
     std::exception_ptr thrown;
-    if (around) around->enter(cpu);
     {
+        const inside gated(around, cpu);
         frame f(*this, w);
         try {
             w.function_();
@@ -322,7 +322,6 @@ void queue::run_claimed(item& w, gate* around, int cpu) {
             thrown = std::current_exception();
         }
     }
-    if (around) around->leave(cpu);
     {
         lock_guard hold(lock_);
         if (thrown) {

@@ -64,6 +64,7 @@ bool worker_set::deliver_own_mail() {
 
 void worker_set::wait_on(std::atomic<std::uint32_t>& word, std::uint32_t seen) {
     worker* own = own_worker();
+    const waits here(options_.around, own ? own->cpu : -1);
     if (!own) return sys::futex_wait(word, seen);
     {
         sys::spin_guard box(own->mail_lock);

@@ -297,10 +297,11 @@ void worker_set::retire(runnable& r) {
             listed_count_.fetch_sub(1, std::memory_order_seq_cst);
         }
     }
-    for (int i = 0; r.users_.load(std::memory_order_acquire) != 0; ++i) {  // acquire: pairs with [release: drop]
-        if (i < 256) sys::cpu_relax();
-        else sys::yield_thread();
-    }
+    const auto busy = [&r] { return r.users_.load(std::memory_order_acquire) != 0; };  // acquire: pairs with [release: drop]
+    for (int i = 0; i < 256 && busy(); ++i) sys::cpu_relax();
+    if (!busy()) return;
+    const waits here(options_.around, sys::current_cpu());  // who is inside may wait in the gate, for a place that the caller has
+    while (busy()) sys::yield_thread();
 }
 
 bool worker_set::others_listed(const runnable* current) const {
@@ -348,6 +349,8 @@ bool worker_set::poll(bool helping) {
 void worker_set::main(worker& w) {
     set_of_this_thread = this;
     worker_of_this_thread = &w;
+    gate* const around = options_.around;
+    if (around) around->attach(w.cpu);
     context ctx{this, &w, w.cpu};
     runnable* current = nullptr;
     while (!stopping_.load(std::memory_order_acquire)) {
@@ -361,6 +364,7 @@ void worker_set::main(worker& w) {
         bool did = general && !stands_back && step(ctx, current);
         w.choosing.store(false, std::memory_order_release);  // pairs with [seq_cst: set_cpus]
         if (did) continue;
+        if (around) around->rest(w.cpu);
         if (stands_back) {
             give_way(w, current);
             continue;
@@ -373,6 +377,7 @@ void worker_set::main(worker& w) {
         }
         if (!search(w, current)) park(w, current);
     }
+    if (around) around->rest(w.cpu);
     drop(current);
     if (w.searching) state_.fetch_sub(one_searching, std::memory_order_seq_cst);
 }

@@ -140,6 +140,7 @@ bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& 
         bytes = 0;
     };
     const runner::mark here(this, ctx.cpu, true);
+    work::inside gated(inst_.workers().around(), ctx.cpu);
     for (; seq != r.end(); ++seq) {
         job& j = *ring_.job_at(seq);
         bool in_place = where != place::by_cpu || serial_here(j, ctx);
@@ -147,6 +148,7 @@ bool shell_core::run_serials(work::context& ctx, run_of_jobs& r, std::uint32_t& 
         if (!in_place || budget-- == 0) {
             int cpu = job_access::cb_cpu(j);
             publish_bytes();
+            gated.end();  // once the turn is handed over this thread has nothing here any more
             if (seq != r.first) {
                 ring_.leave({r.first, static_cast<std::uint32_t>(seq - r.first)});
                 wake_waiters();

@@ -140,6 +140,7 @@ bool shell_core::try_inline(job& j) {
     work::context ctx{&inst_.workers(), nullptr, cpu};
     run_of_jobs r{seq, 1};
     {
+        const work::inside gated(gate, cpu);
         frame f(this);
         inline_last_.store(seq << cpu_bits | static_cast<std::uint64_t>(cpu), std::memory_order_relaxed);
         // Every 16th job is timed: a reading costs about as much as the rest of this path.

@@ -197,9 +197,8 @@ template <bool Watched>
         f.done = true;
         return;
     }
-    work::gate* gate = inst_.workers().around();
-    if (gate) gate->enter(cpu);
     {
+        const work::inside gated(inst_.workers().around(), cpu);
         const sleep_watch asleep(*this, Watched, "parallel", job_access::seq(j));
         try {
             j.parallel();
@@ -213,7 +212,6 @@ template <bool Watched>
             }
         }
     }
-    if (gate) gate->leave(cpu);
     f.current = nullptr;
 }
 
