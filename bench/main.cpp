@@ -38,5 +38,6 @@ int main(int argc, char** argv) {
     cohort::bench::run_cpuset_plan(s);
     cohort::bench::run_cpuset(s);
     cohort::bench::run_coresched_executor(s);
+    cohort::bench::run_coresched(s);
     return 0;
 }

@@ -119,6 +119,7 @@ void run_percpu_memory(const settings& s);
 void run_cpuset_plan(const settings& s);
 void run_cpuset(const settings& s);
 void run_coresched_executor(const settings& s);
+void run_coresched(const settings& s);
 /// What the program does when percpu/possible_cpus starts it again with another number of CPUs.
 int possible_cpus_child(double scale);
 

@@ -51,6 +51,11 @@ def coresched_guest(build):
     return of_the_library("coresched_guest", build)
 
 
+def shares_guest():
+    """Hogs with cookies: who ran how long."""
+    return compiled("shares_guest", ["shares_guest.cpp"], "g++", ["-std=c++23"])
+
+
 def padata_hotplug(build):
     return of_the_library("padata_hotplug", build, ["-lhwloc"])
 

@@ -10,12 +10,12 @@
 ///     e.running(0) == web && e.forced_idle(1);        // db waits: its cookie is another
 ///     e.advance(4'000'000), e.tick(), e.settle();     // 4 ms later
 ///
-/// Kernel: kernel/sched/core.c (pick_next_task, try_steal_cookie), core_sched.c, fair.c, rt.c (v6.12). Pure and deterministic: no clock, no chance. Not thread-safe: one
+/// Kernel: kernel/sched/core.c (pick_next_task, try_steal_cookie), core_sched.c, fair.c, rt.c, deadline.c (v6.12). Pure and deterministic: no clock, no chance. Not thread-safe: one
 /// thread at a time.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -32,7 +32,11 @@ namespace cohort::coresched {
 using task_id = std::uint32_t;
 inline constexpr task_id idle = ~task_id{0};  ///< no task: the CPU's idle loop
 
-enum class scheduling { fair, round_robin, fifo };
+using group_id = std::uint32_t;  ///< 0: the root, which is always there
+
+enum class scheduling { fair, round_robin, fifo, deadline };
+/// The kernel's fair class: of 6.12 (earliest eligible virtual deadline first) or 6.1 (least virtual runtime first).
+enum class fair_class { eevdf, cfs };
 
 struct task_options {
     std::string name = {};
@@ -41,12 +45,34 @@ struct task_options {
     scheduling how = scheduling::fair;
     int weight = 1024;                       ///< of a fair one: 1 .. 88761 (nice -20); nice 0 is 1024
     int priority = 0;                        ///< of a real-time one: 1 .. 99, the higher first
+    std::uint64_t runtime_ns = 0, deadline_ns = 0, period_ns = 0;  ///< of a deadline one: so much in each period, by the deadline; runtime <= deadline <= period
+    group_id group = 0;                      ///< where a fair one competes
+};
+
+/// A core-wide pick, or a CPU that follows one (then only siblings[].given tells).
+struct pick_step {
+    struct sibling {
+        int cpu = 0;
+        task_id first = idle;                ///< what its own queue would run
+        task_id given = idle;
+        bool forced_idle = false;
+    };
+    std::uint64_t at_ns = 0;
+    int asks = 0;
+    bool followed = false;
+    cookie before = no_cookie;               ///< the core's
+    bool forced_before = false;              ///< a sibling was forced idle
+    task_id best = idle;                     ///< of the first choices
+    cookie tag = no_cookie;                  ///< the core's from here on
+    std::vector<sibling> siblings = {};
 };
 
 struct engine_options {
     policy rules = {};
     std::uint64_t tick_ns = 4'000'000;       ///< HZ 250
-    std::uint64_t slice_ns = 0;              ///< of fair tasks; 0: as the kernel's, by the number of CPUs (0.75 ms times 1 to 4)
+    std::uint64_t slice_ns = 0;              ///< of fair tasks; 0: as the kernel's, by the number of CPUs (0.7 ms, 6.1: 0.75 ms, times 1 to 4)
+    fair_class fair = fair_class::eevdf;
+    std::function<void(const pick_step&)> on_pick = {};  ///< called within settle()
 };
 
 struct task_figures {
@@ -63,7 +89,7 @@ namespace detail {
 struct state;
 }
 
-/// A resource type. Cost of a pick: linear in the core's siblings and in what is queued on them.
+/// A resource type. Cost of a pick: linear in the core's siblings, logarithmic in what is queued on them.
 class engine {
 public:
     explicit engine(const machine::topology& t, engine_options o = {});
@@ -72,6 +98,9 @@ public:
     engine& operator=(engine&&) noexcept;
 
     cookie_table& cookies();
+
+    /// A group of tasks, and of groups, which competes as one at its weight: 2 .. 262144, a task at nice 0 is 1024. parent: 0 or another.
+    group_id add_group(std::string name, group_id parent, int weight);
 
     // ---- tasks. All of them leave CPUs that have to choose anew; settle() lets them.
 
@@ -94,15 +123,19 @@ public:
     std::uint64_t now() const;
     /// Time passes; what runs is charged. Settle first.
     void advance(std::uint64_t ns);
-    /// The periodic tick, on every CPU that runs a task.
+    /// The periodic tick, on every CPU that runs a task, one after the other: each chooses, where it has to, before the next one's tick.
     void tick();
     /// Every CPU that has to choose does, until none has to.
     void settle();
+    /// When a budget of the deadline class is renewed next, for settle() to see it: time is best stopped there. Never: the greatest number.
+    std::uint64_t next_timer() const;
 
     // ---- looking
 
     task_id running(int cpu) const;
     bool online(int cpu) const;
+    /// The sibling that keeps what its core shares. It goes to the next online one when it leaves.
+    int leader_of(int cpu) const;
     /// Idle, and something is queued here that the core's cookie keeps from running.
     bool forced_idle(int cpu) const;
     cookie cookie_of(task_id t) const;

@@ -33,6 +33,14 @@ struct task_spec {
     std::uint64_t run_us = 0;       ///< of work: time alone on its core
     std::uint64_t sleep_us = 0;
     std::string with = {};          ///< a pingpong task's partner
+    std::uint64_t runtime_us = 0, deadline_us = 0, period_us = 0;  ///< of the deadline class
+    std::string group = {};         ///< "": the root
+};
+
+/// Its tasks compete as one, at its weight, with what is beside it: a cgroup with the cpu controller.
+struct group_spec {
+    std::string name = {};          ///< "a/b" is within "a", which comes before it
+    int weight = 1024;              ///< 2 .. 262144; cpu.weight 100 is 1024
 };
 
 enum class change { create, share_to, share_from, clear, fork, exit, offline, online };
@@ -48,9 +56,10 @@ struct event_spec {
 struct scenario {
     std::uint64_t duration_ms = 1000;
     bool timeline = false;          ///< record who ran when
-    std::uint64_t seed = 1;         ///< when tasks begin: each within the first millisecond
+    std::uint64_t seed = 1;         ///< when tasks begin: each within the first millisecond; 0: all at once, in their order
     /// What a core with all siblings busy does in a second, in seconds of one alone: 1 .. number of siblings.
     double smt_yield = 1.25;
+    std::vector<group_spec> groups = {};
     std::vector<task_spec> tasks = {};
     std::vector<event_spec> events = {};
 };
@@ -88,9 +97,15 @@ struct outcome {
     std::vector<forced_pair> who_forced_whom;
     double throughput = 0;          ///< work done, over duration: CPUs' worth
     std::uint64_t forced_idle_ns = 0, switches = 0, picks = 0, steals = 0;
+    /// Seconds of a core with at least one sibling busy, and with more of them: (busy - 1) / (siblings - 1). A core does the first and, at yield y, y - 1 times the second.
+    double one_busy_s = 0, more_busy_s = 0;
     double jain = 1;                ///< of runtime over weight, of the fair tasks that never sleep; 1: equal
     std::vector<segment> timeline;  ///< in the order of their ends; where it was asked for
 };
+
+/// The SMT yield at which o does as much as `other` did, which used one thread a core (nosmt): below it threads do not pay. Of hogs exact; of tasks that sleep what this course suggests.
+/// None: it does so at no yield (o's siblings are never busy together).
+std::optional<double> break_even(const outcome& o, const outcome& other);
 
 /// Deterministic: equal arguments, equal outcomes. Errors: EINVAL, a task is named that is not there, twice, or cannot do what it is to; a CPU is beyond the machine;
 /// the yield is out of range. Cost: about a microsecond an event; 4 ms are a tick.

@@ -45,6 +45,7 @@ public:
 
 private:
     result<void> check_events() const;
+    result<void> add(const group_spec& spec);
     result<std::size_t> add(const task_spec& spec);
     std::size_t enrol(course c);
     void at(std::uint64_t when, event::kind what, std::size_t which) { events_.push({when, ++order_, what, which}); }
@@ -65,6 +66,8 @@ private:
     engine engine_;
     std::vector<course> courses_;
     std::map<std::string, std::size_t, std::less<>> by_name_;
+    std::map<std::string, group_id, std::less<>> groups_;
+    double one_busy_ = 0, more_busy_ = 0;       // ns of cores
     std::map<std::uint64_t, cookie> cookies_;   // by tag; the scenario holds a reference to each
     std::map<cookie, std::uint64_t> tags_;
     std::vector<std::size_t> course_of_;        // by task_id
@@ -80,15 +83,34 @@ result<std::size_t> run::add(const task_spec& spec) {
     cpumask cpus = spec.cpus.empty() ? topology_.online : spec.cpus;
     if (!cpus.subset_of(topology_.online)) return bad_task(spec.name, "place on CPUs " + cpus.list(), "the machine has " + topology_.online.list());
     if (spec.weight < 1 || spec.weight > 88'761) return bad_task(spec.name, "give weight " + std::to_string(spec.weight), "it is 1 to 88761");
-    if (spec.how != scheduling::fair && (spec.priority < 1 || spec.priority > 99)) return bad_task(spec.name, "give priority " + std::to_string(spec.priority), "it is 1 to 99");
+    const bool by_deadline = spec.how == scheduling::deadline, real_time = spec.how == scheduling::fifo || spec.how == scheduling::round_robin;
+    if (by_deadline && (spec.runtime_us == 0 || spec.runtime_us > spec.deadline_us || spec.deadline_us > spec.period_us)) {
+        return bad_task(spec.name, "give a deadline", "it has to be runtime_us <= deadline_us <= period_us, and not 0");
+    }
+    const auto group = groups_.find(spec.group);
+    if (group == groups_.end()) return bad_task(spec.name, "put into group \"" + spec.group + "\"", "there is none of this name");
+    if (real_time && (spec.priority < 1 || spec.priority > 99)) return bad_task(spec.name, "give priority " + std::to_string(spec.priority), "it is 1 to 99");
     if (spec.kind != behaviour::hog && spec.run_us == 0) return bad_task(spec.name, "run", "run_us is 0: only a hog computes all the time");
     if (spec.tag != 0 && !cookies_.contains(spec.tag)) {
         cookies_[spec.tag] = engine_.cookies().create();
         tags_[cookies_[spec.tag]] = spec.tag;
     }
     course c{.spec = spec};
-    c.id = engine_.add({.name = spec.name, .tag = spec.tag ? cookies_[spec.tag] : no_cookie, .cpus = cpus, .how = spec.how, .weight = spec.weight, .priority = spec.priority});
+    c.id = engine_.add({.name = spec.name, .tag = spec.tag ? cookies_[spec.tag] : no_cookie, .cpus = cpus, .how = spec.how, .weight = spec.weight, .priority = spec.priority,
+                        .runtime_ns = spec.runtime_us * 1000, .deadline_ns = spec.deadline_us * 1000, .period_ns = spec.period_us * 1000, .group = group->second});
     return enrol(std::move(c));
+}
+
+result<void> run::add(const group_spec& spec) {
+    const auto bad = [&](std::string reason) { return fail(EINVAL, "group \"" + spec.name + "\"", "add", std::move(reason)); };
+    const auto slash = spec.name.rfind('/');
+    const std::string above = slash == std::string::npos ? "" : spec.name.substr(0, slash);
+    const auto parent = groups_.find(above);
+    if (parent == groups_.end()) return bad("there is no group \"" + above + "\" before it");
+    if (spec.name.empty() || spec.name.back() == '/' || groups_.contains(spec.name)) return bad(groups_.contains(spec.name) && !spec.name.empty() ? "there are two of this name" : "it has no name");
+    if (spec.weight < 2 || spec.weight > 262'144) return bad("its weight is " + std::to_string(spec.weight) + ", it must be 2 to 262144");
+    groups_[spec.name] = engine_.add_group(spec.name, parent->second, spec.weight);
+    return {};
 }
 
 /// Its place among the courses.
@@ -127,6 +149,10 @@ result<void> run::prepare() {
     if (!(scenario_.smt_yield >= 1) || scenario_.smt_yield > static_cast<double>(siblings)) {
         return fail(EINVAL, "scenario", "take an smt_yield of " + std::to_string(scenario_.smt_yield), "it is 1 to the number of siblings, " + std::to_string(siblings));
     }
+    groups_[""] = 0;
+    for (const group_spec& g : scenario_.groups) {
+        if (auto added = add(g); !added) return added;
+    }
     for (const task_spec& t : scenario_.tasks) {
         next_tag_ = std::max(next_tag_, t.tag);
         if (auto added = add(t); !added) return std::unexpected(added.error());
@@ -145,7 +171,7 @@ result<void> run::prepare() {
         const course& c = courses_[i];
         // Of a pair one begins.
         if (c.spec.kind == behaviour::pingpong && c.partner < i) continue;
-        at(random() % 1'000'000, event::kind::wake, i);
+        at(scenario_.seed == 0 ? 0 : random() % 1'000'000, event::kind::wake, i);
     }
     for (std::size_t i = 0; i < scenario_.events.size(); ++i) at(scenario_.events[i].at_us * 1000, event::kind::script, i);
     at(options_.tick_ns, event::kind::tick, 0);
@@ -185,6 +211,12 @@ std::uint64_t run::next_end() const {
 void run::pass(std::uint64_t until) {
     const std::uint64_t passed = until - engine_.now();
     if (passed == 0) return;
+    for (const auto& core : topology_.cores) {
+        const auto busy = static_cast<double>(std::ranges::count_if(core.cpus, [&](int cpu) { return engine_.running(cpu) != idle; }));
+        if (busy == 0) continue;
+        one_busy_ += static_cast<double>(passed);
+        if (busy > 1) more_busy_ += static_cast<double>(passed) * (busy - 1) / static_cast<double>(core.cpus.size() - 1);
+    }
     for (const int cpu : topology_.online) {
         const task_id t = engine_.running(cpu);
         if (t == idle) continue;
@@ -246,8 +278,8 @@ void run::script(const event_spec& e) {
 void run::happen(const event& e) {
     switch (e.what) {
         case event::kind::tick:
+            at(e.at + options_.tick_ns, event::kind::tick, 0);
             engine_.tick();
-            at(engine_.now() + options_.tick_ns, event::kind::tick, 0);
             break;
         case event::kind::wake: wake(e.which); break;
         case event::kind::script: script(scenario_.events[e.which]); break;
@@ -260,7 +292,7 @@ outcome run::go() {
         engine_.settle();
         look_at_waits();
         if (scenario_.timeline) record();
-        pass(std::min({end, events_.top().at, next_end()}));
+        pass(std::max(engine_.now(), std::min({end, events_.top().at, next_end(), engine_.next_timer()})));
         for (const int cpu : topology_.online) {
             const task_id t = engine_.running(cpu);
             if (t != idle && courses_[course_of_[t]].left == 0) end_of_work(course_of_[t]);
@@ -333,6 +365,8 @@ outcome run::result_of() {
     }
     for (const auto& [pair, ns] : engine_.who_forced_whom()) out.who_forced_whom.push_back({tags_[pair.first], tags_[pair.second], ns});
     out.throughput = static_cast<double>(work) / duration;
+    out.one_busy_s = one_busy_ / 1e9;
+    out.more_busy_s = more_busy_ / 1e9;
     if (squares > 0) out.jain = sum * sum / (n * squares);
     out.picks = engine_.picks();
     out.steals = engine_.steals();
@@ -340,6 +374,13 @@ outcome run::result_of() {
 }
 
 }  // namespace
+
+std::optional<double> break_even(const outcome& o, const outcome& other) {
+    const double wanted = other.throughput * static_cast<double>(other.duration_ns) / 1e9 - o.one_busy_s;
+    if (wanted <= 1e-9) return 1;
+    if (o.more_busy_s <= 1e-9) return std::nullopt;
+    return 1 + wanted / o.more_busy_s;
+}
 
 result<outcome> simulate(const scenario& s, const machine::topology& t, const engine_options& o) {
     run r(s, t, o);

@@ -75,6 +75,8 @@ TEST(verbs, run_unchanged_on_the_engine_which_schedules_by_them) {
     ASSERT_TRUE(v.share_from(a));
     ASSERT_TRUE(v.share_to(b, scope::process));
     e.settle();
+    // As in the kernel, who waits and gets another cookie is looked at when the core chooses next.
+    e.advance(4'000'000), e.tick(), e.settle();
     EXPECT_FALSE(e.forced_idle(0) || e.forced_idle(1));
     for (const auto& [tid, t] : tasks) threads.exit(tid);
     EXPECT_FALSE(e.cookies().enabled());

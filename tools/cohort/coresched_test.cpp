@@ -58,6 +58,17 @@ TEST_F(coresched_cli, simulate_sets_all_policies_side_by_side_and_draws_them) {
     EXPECT_THAT(bash("$cohort coresched simulate s.toml --policy all").out, HasSubstr("of nosmt"));
 }
 
+TEST_F(coresched_cli, simulate_traces_picks_and_tells_what_yield_pays) {
+    scenario(pair);
+    const std::string steps = bash("$cohort coresched simulate s.toml --trace --profile 6.1").out;
+    for (const char* part : {"chooses for its core (cookie 0)", "CPU 0: its own choice is a", "goes first: the core's cookie is", "idle, forced", "takes what was picked for it"}) EXPECT_THAT(steps, HasSubstr(part));
+    EXPECT_THAT(bash("$cohort coresched simulate s.toml --policy all").out, HasSubstr("pays from yield"));
+    for (const auto& p : json("$cohort coresched simulate s.toml --policy all --json")["policies"]) {
+        const auto& yield = p["total"]["break_even_yield"];
+        EXPECT_TRUE(p["policy"] == "unprotected" ? yield == 1 : yield.is_null() || yield.get<double>() < 1.01) << p["policy"] << yield;
+    }
+}
+
 TEST_F(coresched_cli, simulate_refuses_what_it_does_not_understand_with_its_place) {
     struct row {
         const char *text, *says;
@@ -68,7 +79,12 @@ TEST_F(coresched_cli, simulate_refuses_what_it_does_not_understand_with_its_plac
                          row{"[[task]]\nname = \"a\"\ncpus = \"9\"\n", "s.toml: task \"a\": place on CPUs 9: EINVAL: the machine has 0-1"},
                          row{"[[task]]\nname = \"a\"\nkind = \"hogg\"\n", "did you mean \"hog\"?"},
                          row{"[[task]]\nname = \"a\"\nkind = \"periodic\"\n", "run_us"},
-                         row{"[[task]]\nname = \"a\"\ngroup = \"g\"\n", "not simulated in this version"},
+                         row{"[[task]]\nname = \"a\"\ngroup = \"g\"\n", "put into group \"g\": EINVAL: there is none of this name"},
+                         row{"[[group]]\nname = \"g/h\"\n[[task]]\nname = \"a\"\n", "group \"g/h\": add: EINVAL: there is no group \"g\" before it"},
+                         row{"[[group]]\nname = \"g\"\n[[group]]\nname = \"g\"\n[[task]]\nname = \"a\"\n", "there are two of this name"},
+                         row{"[[group]]\nname = \"g\"\nweight = 1\n[[task]]\nname = \"a\"\n", "s.toml:3:10: group 1: key \"weight\" is 1, it must be 2 to 262144"},
+                         row{"[[task]]\nname = \"a\"\nclass = \"deadline\"\ndeadline_us = 5\n", "runtime_us"},
+                         row{"[[task]]\nname = \"a\"\nclass = \"deadline\"\nruntime_us = 9\ndeadline_us = 5\n", "runtime_us <= deadline_us <= period_us"},
                          row{"[[task]]\nname = \"a\"\n[[event]]\nat_ms = -1\nop = \"exit\"\ntask = \"a\"\n", "s.toml:4:9: event 1: key \"at_ms\" is -1"},
                          row{"[[task]]\nname = \"a\"\n[[event]]\nat_ms = 1\nop = \"create\"\ntask = \"z\"\n", "act on task \"z\": EINVAL: there is none of this name"},
                          row{"[[task]]\nname = \"a\"\n[[event]]\nat_ms = 1\nop = \"create\"\ntask = \"a\"\nscope = \"process\"\n", "scope \"process\""},
@@ -80,6 +96,8 @@ TEST_F(coresched_cli, simulate_refuses_what_it_does_not_understand_with_its_plac
     }
     scenario(pair);
     expect(2, "$cohort coresched simulate s.toml --policy best", "there are kernel, unprotected");
+    expect(2, "$cohort coresched simulate s.toml --profile 5.4", "there are 6.12, 6.1");
+    expect(2, "$cohort coresched simulate s.toml --trace --json", "--trace is text of one policy");
     expect(5, "$cohort coresched simulate nowhere.toml", "nowhere.toml");
     expect(5, "$cohort coresched simulate s.toml --svg nowhere/out.svg", "nowhere/out.svg");
 }

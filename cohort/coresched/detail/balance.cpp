@@ -15,46 +15,42 @@ bool core_is_idle(const state& s, const core& c) {
 /// May a task with this cookie run on the core now, beside what runs there?
 bool matches(const state& s, const core& c, cookie tag) { return !s.core_wide() || core_is_idle(s, c) || c.tag == tag; }
 
-bool is_free(const queue& q) { return q.online && q.curr == idle && q.runnable() == 0; }
-
 /// CPUs from the nearest on: siblings, the package, the rest; within each from the one after `cpu` on, wrapping.
-template <class Visit>
-void by_distance(const state& s, int cpu, Visit visit) {
+const std::vector<int>& by_distance(state& s, int cpu) {
+    s.near.resize(s.cpus.size());
+    auto& out = s.near[static_cast<std::size_t>(cpu)];
+    if (!out.empty()) return out;
     const int n = static_cast<int>(s.cpus.size());
-    const auto domain = [&](int c) { return s.domain[static_cast<std::size_t>(c)]; };
-    for (int ring = 0; ring < 3; ++ring) {
-        for (int k = 1; k < n; ++k) {
-            const int c = (cpu + k) % n;
-            if (!s.possible.test(c) || !s.queue_of(c).online) continue;
-            const bool sibling = s.queue_of(c).core == s.queue_of(cpu).core, near = domain(c) == domain(cpu);
-            if (ring != (sibling ? 0 : near ? 1 : 2)) continue;
-            if (visit(c)) return;
-        }
+    const auto ring = [&](int c) { return s.queue_of(c).core == s.queue_of(cpu).core ? 0 : s.domain[static_cast<std::size_t>(c)] == s.domain[static_cast<std::size_t>(cpu)] ? 1 : 2; };
+    for (int k = 1; k < n; ++k) {
+        if (s.possible.test((cpu + k) % n)) out.push_back((cpu + k) % n);
     }
+    std::ranges::stable_sort(out, {}, ring);
+    return out;
 }
+
+/// May it be taken from `from`, where it waits?
+bool may_move(const state& s, const queue& from, const queue& to, task_id id) { return id != from.curr && !(from.picked && id == from.pick) && s.tasks[id].o.cpus.test(to.cpu); }
 
 }  // namespace
 
-int cpu_for(const state& s, task_id id) {
+int cpu_for(state& s, task_id id) {
     const task& t = s.tasks[id];
     const cpumask may = t.o.cpus & s.online;
     if (may.empty()) return s.online.first();  // nowhere to go: the last resort
     const queue& last = s.queue_of(t.cpu);
-    if (may.test(t.cpu) && is_free(last) && matches(s, s.cores[last.core], t.o.tag)) return t.cpu;
-    int best = -1;
-    if (may.weight() > 1) {
+    if (may.test(t.cpu) && s.free.test(t.cpu) && matches(s, s.cores[last.core], t.o.tag)) return t.cpu;
+    if (may.weight() > 1 && !(may & s.free).empty()) {
         for (const bool whole_core : {true, false}) {
-            by_distance(s, t.cpu, [&](int c) {
+            for (const int c : by_distance(s, t.cpu)) {
+                if (!may.test(c) || !s.free.test(c)) continue;
                 const core& there = s.cores[s.queue_of(c).core];
-                if (!may.test(c) || !is_free(s.queue_of(c)) || !(whole_core ? core_is_idle(s, there) : matches(s, there, t.o.tag))) return false;
-                best = c;
-                return true;
-            });
-            if (best >= 0) return best;
+                if (whole_core ? core_is_idle(s, there) : matches(s, there, t.o.tag)) return c;
+            }
         }
     }
     if (may.test(t.cpu)) return t.cpu;
-    best = may.first();
+    int best = may.first();
     for (const int c : may) {
         if (s.queue_of(c).runnable() < s.queue_of(best).runnable()) best = c;
     }
@@ -62,43 +58,34 @@ int cpu_for(const state& s, task_id id) {
 }
 
 void steal(state& s, queue& to) {
-    const core& c = s.core_of(to);
-    const cookie tag = c.tag;
+    const cookie tag = s.core_of(to).tag;
     if (tag == no_cookie && !s.o.rules.steal_untagged) return;
-    by_distance(s, to.cpu, [&](int from) {
+    for (const int from : by_distance(s, to.cpu)) {
         const queue& src = s.queue_of(from);
-        task_id best = idle;
-        for (const auto* list : {&src.real_time, &src.fair}) {
-            for (const task_id id : *list) {
-                const task& t = s.tasks[id];
-                if (t.o.tag != tag || id == src.curr || (src.picked && id == src.pick) || !t.o.cpus.test(to.cpu)) continue;
-                if (t.occupation > to.idle_occupation) continue;  // it runs beside more siblings where it is
-                if (best == idle || goes_before(s, id, best, false)) best = id;
-            }
+        for (auto at = std::ranges::lower_bound(src.by_cookie, tag, {}, &tagged::tag); at != src.by_cookie.end() && at->tag == tag; ++at) {
+            // Not one that runs beside more siblings where it is.
+            task& t = s.tasks[at->id];
+            if (!may_move(s, src, to, at->id) || t.occupation > to.idle_occupation || t.stolen_at == s.now) continue;
+            t.stolen_at = s.now;
+            ++s.steals;
+            move(s, at->id, to);
+            must_choose(s, to);
+            return;
         }
-        if (best == idle) return false;
-        ++s.steals;
-        move(s, best, to);
-        must_choose(s, to);
-        return true;
-    });
+    }
 }
 
 void pull(state& s, queue& to) {
     const core& c = s.core_of(to);
-    by_distance(s, to.cpu, [&](int from) {
+    for (const int from : by_distance(s, to.cpu)) {
         const queue& src = s.queue_of(from);
-        if (src.curr == idle || src.runnable() < 2) return false;
-        for (const auto* list : {&src.real_time, &src.fair}) {
-            for (const task_id id : *list) {
-                const task& t = s.tasks[id];
-                if (id == src.curr || (src.picked && id == src.pick) || !t.o.cpus.test(to.cpu) || !matches(s, c, t.o.tag)) continue;
-                move(s, id, to);
-                return true;
-            }
+        if (src.curr == idle || src.runnable() < 2) continue;
+        for (const task_id id : src.tasks) {
+            if (!may_move(s, src, to, id) || !matches(s, c, s.tag_of(id))) continue;
+            move(s, id, to);
+            return;
         }
-        return false;
-    });
+    }
 }
 
 }  // namespace cohort::coresched::detail
