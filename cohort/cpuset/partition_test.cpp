@@ -261,12 +261,26 @@ TEST(partition, a_remote_one_needs_the_administrator) {
 }
 
 TEST(partition, boot_isolated_cpus_are_for_isolated_partitions) {
-    script m({.boot_isolated = {2, 3}});
+    script m({.profile = kernel::v7_0, .boot_isolated = {2, 3}});
     m.run(R"(
         mkdir a; write a cpuset.cpus 2-3; write a cpuset.cpus.partition root
         partition a -> root invalid (partition config conflicts with housekeeping setup)
         write a cpuset.cpus.partition isolated
         partition a -> isolated
+    )");
+}
+
+TEST(partition, boot_isolated_cpus_are_taken_by_one_that_is_isolated_already) {
+    script m({.boot_isolated = {2, 3}});
+    m.run(R"(
+        mkdir a; write a cpuset.cpus 2-3; write a cpuset.cpus.partition isolated
+        partition a -> isolated invalid (partition config conflicts with housekeeping setup)
+        write a cpuset.cpus.partition member; write a cpuset.cpus 0-1; write a cpuset.cpus.partition isolated; write a cpuset.cpus 0-3
+        partition a -> isolated
+        write a cpuset.cpus.partition root
+        partition a -> root
+        write a cpuset.cpus.partition member
+        read . cpuset.cpus.isolated -> ""
     )");
 }
 

@@ -24,13 +24,13 @@ std::string_view kernel_name(kernel k) {
 const rules& rules_of(kernel k) {
     static constexpr rules v6_1{
         .exclusive_files = false, .keeps_affinity = false, .hands_down = true, .attach_always_sets = true, .weighted_interleave = false, .emptying_needs_no_tasks = true, .overlap_invalidates = true,
-        .exclusive_range_checked = false, .root_tasks_any_possible = false, .excluded_child_is_walked = true};
+        .exclusive_range_checked = false, .root_tasks_any_possible = false, .isolcpus_by_wish = false, .excluded_child_is_walked = true};
     static constexpr rules v6_12{
         .exclusive_files = true, .keeps_affinity = true, .hands_down = false, .attach_always_sets = false, .weighted_interleave = true, .emptying_needs_no_tasks = true, .overlap_invalidates = true,
-        .exclusive_range_checked = false, .root_tasks_any_possible = true, .excluded_child_is_walked = true};
+        .exclusive_range_checked = false, .root_tasks_any_possible = true, .isolcpus_by_wish = false, .excluded_child_is_walked = true};
     static constexpr rules v7_0{
         .exclusive_files = true, .keeps_affinity = true, .hands_down = false, .attach_always_sets = false, .weighted_interleave = true, .emptying_needs_no_tasks = false, .overlap_invalidates = false,
-        .exclusive_range_checked = true, .root_tasks_any_possible = true, .excluded_child_is_walked = false};
+        .exclusive_range_checked = true, .root_tasks_any_possible = true, .isolcpus_by_wish = true, .excluded_child_is_walked = false};
     return k == kernel::v6_1 ? v6_1 : k == kernel::v6_12 ? v6_12 : v7_0;
 }
 

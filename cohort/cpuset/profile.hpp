@@ -30,6 +30,7 @@ struct rules {
     bool overlap_invalidates;      ///< v2: an overlapping cpuset.cpus makes siblings invalid; else each gets what is left
     bool exclusive_range_checked;  ///< the exclusive list is held against the possible CPUs
     bool root_tasks_any_possible;  ///< tasks of the root may ask for CPUs that are offline (6.3)
+    bool isolcpus_by_wish;         ///< an isolated partition may have CPUs of isolcpus= from the first; else only one that is isolated and valid already
     bool excluded_child_is_walked; ///< "is the parent populated without this child" still counts what is below the child
 };
 const rules& rules_of(kernel k);

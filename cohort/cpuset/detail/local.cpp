@@ -99,7 +99,7 @@ void give_back(world& w, group& to, partition_state s, const cpumask& cpus) {
 partition_reason enable_local(world& w, group& g, partition_state wanted) {
     const cpumask cpus = grant_for(w, g, g.own).cpus;
     if (cpus.empty()) return partition_reason::invalid_cpus;
-    if (conflicts_with_housekeeping(w, wanted, cpus)) return partition_reason::housekeeping;
+    if (conflicts_with_housekeeping(w, w.kernel_rules().isolcpus_by_wish ? wanted : g.state, cpus)) return partition_reason::housekeeping;
     if (starves(w, *g.parent, g, cpus)) return partition_reason::no_cpus;
     if (!w.kernel_rules().overlap_invalidates) g.own.granted = cpus;
     settle(w, g, {.back = {}, .taken = cpus, .state = wanted}, flag_turns::before);

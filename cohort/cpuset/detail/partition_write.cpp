@@ -41,7 +41,7 @@ grant grant_for(const world& w, const group& g, const request& asked, bool by_wr
 }
 
 bool conflicts_with_housekeeping(const world& w, partition_state s, const cpumask& cpus) {
-    const bool isolated = s == partition_state::isolated || s == partition_state::isolated_invalid;
+    const bool isolated = s == partition_state::isolated || (w.kernel_rules().isolcpus_by_wish && s == partition_state::isolated_invalid);
     return !isolated && cpus.intersects(w.boot_isolated);
 }
 
