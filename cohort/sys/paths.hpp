@@ -13,6 +13,7 @@ inline const std::string node = "/sys/devices/system/node";
 inline const std::string meminfo = "/proc/meminfo";
 inline const std::string self_cgroup = "/proc/self/cgroup";
 inline const std::string self_mountinfo = "/proc/self/mountinfo";
+inline const std::string memory_pressure = "/proc/pressure/memory";
 inline const std::string cmdline = "/proc/cmdline";
 inline const std::string release = "/proc/sys/kernel/osrelease";
 inline const std::string cgroup_delegate = "/sys/kernel/cgroup/delegate";

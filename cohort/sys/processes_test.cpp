@@ -9,6 +9,7 @@
 
 #include <cohort/sys/fake_clock.hpp>
 #include <cohort/sys/fd.hpp>
+#include <cohort/sys/placement.hpp>
 #include <cohort/sys/signals.hpp>
 #include <cohort/sys/testing/scratch_dir.hpp>
 
@@ -18,11 +19,11 @@ namespace {
 using testing::scratch_dir;
 
 /// What a command prints; its status through `status`.
-std::string output_of(spawn_request request, exit_status* status = nullptr) {
+std::string output_of(spawn_request request, exit_status* status = nullptr, const placement& place = {}) {
     const auto ends = real().pipe().value();
     owned_fd in(real(), ends.read), out(real(), ends.write);
     request.stdout_fd = out.get();
-    const auto pid = real().spawn(request);
+    const auto pid = spawn_at(real(), request, place);
     if (!pid) return pid.error().line();
     (void)out.close();
     const std::string text = read_rest(real(), in.get()).value();
@@ -67,6 +68,21 @@ TEST(spawn, a_missing_program_is_an_error_of_spawn) {
     EXPECT_EQ(real().spawn({}).error().code, EINVAL);
     EXPECT_EQ(real().spawn({.argv = {"true"}, .affinity = cpumask{}}).error().code, EINVAL);
     EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child that could not start was not reaped";
+}
+
+TEST(spawn, joins_groups_before_the_program_starts) {
+    const scratch_dir dir;
+    ASSERT_TRUE(write_file(real(), dir / "procs", ""));
+    EXPECT_EQ(output_of({.argv = {"cat", dir / "procs"}}, nullptr, {.join = {dir / "procs"}}), "0\n") << "a process that joins by itself is 0";
+    EXPECT_EQ(output_of({.argv = {"true"}}, nullptr, {.join = {dir / "procs", "/dev/full"}}), "true: join /dev/full: ENOSPC: No space left on device");
+    EXPECT_EQ(spawn_at(real(), {.argv = {"true"}}, {.join = {dir / "none"}}).error().code, ENOENT);
+}
+
+TEST(spawn, sets_the_memory_policy_before_the_program_starts) {
+    if (!real().get_mempolicy() || !real().stat("/proc/self/numa_maps")) GTEST_SKIP() << "this kernel has no memory policies";
+    const std::string maps = output_of({.argv = {"cat", "/proc/self/numa_maps"}}, nullptr, {.memory = mempolicy{.mode = mempolicy_bind, .nodes = nodemask{0}}});
+    EXPECT_THAT(maps, ::testing::HasSubstr(" bind:0 "));
+    EXPECT_EQ(spawn_at(real(), {.argv = {"true"}}, {.memory = mempolicy{.mode = mempolicy_bind, .nodes = {}}}).error().code, EINVAL);
 }
 
 TEST(spawn, sets_the_affinity_before_the_program_starts) {

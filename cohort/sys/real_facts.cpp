@@ -14,15 +14,6 @@
 namespace cohort::sys::detail {
 namespace {
 std::string thread_name(int tid) { return tid == 0 ? std::string("this thread") : "thread " + std::to_string(tid); }
-
-constexpr std::size_t node_words = max_nodes / 64;
-constexpr unsigned long node_bits = max_nodes + 1;  // the kernel takes one off
-struct node_set {
-    explicit node_set(const nodemask& mask) {
-        for (int n : mask) words[n / 64] |= std::uint64_t{1} << (n % 64);
-    }
-    std::uint64_t words[node_words]{};
-};
 }  // namespace
 
 cpu_place real_os::getcpu() {

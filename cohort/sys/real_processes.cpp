@@ -16,6 +16,7 @@
 #include <thread>
 
 #include <cohort/sys/fd.hpp>
+#include <cohort/sys/placement.hpp>
 
 namespace cohort::sys {
 
@@ -37,14 +38,23 @@ struct child_plan {
     bool new_group;
     bool has_affinity;
     std::uint64_t affinity[affinity_words];
-    int report_fd;            // close-on-exec: an errno comes through it, or its end
+    std::vector<int> groups;  // files cgroup.procs, open for writing
+    const mempolicy* memory;  // or null
+    node_set nodes;           // of it
+    int report_fd;            // close-on-exec: a child_fault comes through it, or its end
     sigset_t mask;            // the child's
 };
 
+/// What the child could not do.
+struct child_fault {
+    int code = 0;
+    int group = -1;  // which of the groups it could not join; -1: something else
+};
+
 [[noreturn]] void run_child(const child_plan& plan) {
-    const auto give_up = [&] {
-        const int code = errno;
-        (void)!::write(plan.report_fd, &code, sizeof code);
+    const auto give_up = [&](int group = -1) {
+        const child_fault fault{errno, group};
+        (void)!::write(plan.report_fd, &fault, sizeof fault);
         ::_exit(127);
     };
     if (plan.new_group && ::setpgid(0, 0) < 0) give_up();
@@ -56,6 +66,10 @@ struct child_plan {
         if (plan.fds[i] >= 0 && ::dup2(plan.fds[i], i) < 0) give_up();
     }
     if (plan.directory && ::chdir(plan.directory) < 0) give_up();
+    for (std::size_t i = 0; i < plan.groups.size(); ++i) {
+        if (::write(plan.groups[i], "0\n", 2) < 0) give_up(static_cast<int>(i));
+    }
+    if (plan.memory && ::syscall(SYS_set_mempolicy, plan.memory->mode, plan.nodes.words, node_bits) < 0) give_up();
     if (plan.has_affinity && ::syscall(SYS_sched_setaffinity, 0, sizeof plan.affinity, plan.affinity) < 0) give_up();
     // From here on a signal may kill the child, but no handler of ours may run in it: the handlers are reset while all is blocked.
     for (int s = 1; s < NSIG; ++s) {
@@ -68,9 +82,10 @@ struct child_plan {
     __builtin_unreachable();
 }
 
-/// In a function of its own: no local of it lives on in the child.
-[[gnu::noinline]] pid_t vfork_and_run(const child_plan& plan) {
-    const pid_t pid = ::vfork();
+/// In a function of its own: no local of it lives on in the child. A group takes its nodes' policy to all memory of who joins it, and a child of vfork() has ours: one that joins has
+/// a copy. No handler of pthread_atfork() runs, as with vfork().
+[[gnu::noinline]] pid_t fork_and_run(const child_plan& plan) {
+    const pid_t pid = plan.groups.empty() ? ::vfork() : ::_Fork();
     if (pid == 0) run_child(plan);
     return pid;
 }
@@ -115,7 +130,9 @@ std::string process_name(int pid) { return pid < 0 ? "process group " + std::to_
 
 }  // namespace
 
-result<int> real_os::spawn(const spawn_request& request) {
+namespace {
+
+result<int> spawn_child(os& system, const spawn_request& request, const placement& place) {
     if (request.argv.empty() || request.argv[0].empty()) return fail(EINVAL, "command", "spawn", "it is empty");
     const std::string& name = request.argv[0];
     child_plan plan{};
@@ -126,40 +143,57 @@ result<int> real_os::spawn(const spawn_request& request) {
     plan.new_group = request.new_group;
     plan.has_affinity = request.affinity.has_value();
     if (request.affinity) to_words(*request.affinity, plan.affinity);
+    if (place.memory) {
+        plan.memory = &*place.memory;
+        plan.nodes = node_set(place.memory->nodes);
+    }
     ::sigemptyset(&plan.mask);
 
     std::vector<owned_fd> keep;
     const int wanted[3] = {request.stdin_fd, request.stdout_fd, request.stderr_fd};
     for (int i = 0; i < 3; ++i) {
-        auto fd = above_standard(wanted[i], keep, *this);
+        auto fd = above_standard(wanted[i], keep, system);
         if (!fd) return std::unexpected(fd.error());
         plan.fds[i] = *fd;
     }
-    auto ends = pipe();
+    for (const std::string& file : place.join) {
+        auto fd = open_file(system, file, open_write);
+        if (!fd) return std::unexpected(fd.error());
+        auto high = above_standard(fd->get(), keep, system);
+        if (!high) return std::unexpected(high.error());
+        plan.groups.push_back(*high);
+        keep.push_back(std::move(*fd));
+    }
+    auto ends = system.pipe();
     if (!ends) return std::unexpected(ends.error());
-    owned_fd report(*this, ends->read), child_report(*this, ends->write);
-    auto high = above_standard(child_report.get(), keep, *this);  // a program started without 0..2 may get them here
+    owned_fd report(system, ends->read), child_report(system, ends->write);
+    auto high = above_standard(child_report.get(), keep, system);  // a program started without 0..2 may get them here
     if (!high) return std::unexpected(high.error());
     plan.report_fd = *high;
 
     sigset_t all, before;
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    const pid_t pid = vfork_and_run(plan);
+    const pid_t pid = fork_and_run(plan);
     const int fork_errno = errno;
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (pid < 0) return fail(fork_errno, name, "spawn", errno_text(fork_errno));
 
     (void)child_report.close();
     keep.clear();
-    int code = 0;
-    auto got = read_full(*this, report.get(), std::as_writable_bytes(std::span(&code, 1)));
-    if (got && *got == sizeof code) {
-        (void)wait(pid);
-        return fail(code, name, "spawn", errno_text(code));
+    child_fault fault;
+    auto got = read_full(system, report.get(), std::as_writable_bytes(std::span(&fault, 1)));
+    if (got && *got == sizeof fault) {
+        (void)system.wait(pid);
+        if (fault.group >= 0) return fail(fault.code, name, "join " + place.join[static_cast<std::size_t>(fault.group)], errno_text(fault.code));
+        return fail(fault.code, name, "spawn", errno_text(fault.code));
     }
     return pid;
 }
+
+}  // namespace
+
+result<int> real_os::spawn(const spawn_request& request) { return spawn_child(*this, request, {}); }
 
 result<exit_status> real_os::wait(int pid) {
     int status = 0;
@@ -225,5 +259,9 @@ result<std::uint64_t> real_os::sched_core(core_command command, int id, int type
     return value;
 }
 
+result<int> spawn_placed(os& system, const spawn_request& request, const placement& place) { return spawn_child(system, request, place); }
+
 }  // namespace detail
+
+result<int> spawn_at(os& system, const spawn_request& request, const placement& place) { return place.empty() ? system.spawn(request) : detail::spawn_placed(system, request, place); }
 }  // namespace cohort::sys

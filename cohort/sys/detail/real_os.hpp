@@ -64,4 +64,15 @@ inline void to_words(const cpumask& mask, std::uint64_t (&out)[affinity_words]) 
     for (int cpu : mask) out[cpu / 64] |= std::uint64_t{1} << (cpu % 64);
 }
 
+/// The body of a node mask as set_mempolicy takes it.
+inline constexpr std::size_t node_words = max_nodes / 64;
+inline constexpr unsigned long node_bits = max_nodes + 1;  // the kernel takes one off
+struct node_set {
+    node_set() = default;
+    explicit node_set(const nodemask& mask) {
+        for (int n : mask) words[n / 64] |= std::uint64_t{1} << (n % 64);
+    }
+    std::uint64_t words[node_words]{};
+};
+
 }  // namespace cohort::sys::detail
