@@ -4,15 +4,17 @@
 #include <algorithm>
 
 #include <cohort/cpuset/detail/causes.hpp>
+#include <cohort/cpuset/detail/words.hpp>
 
 namespace cohort::cpuset {
 namespace {
+
+using detail::plain;
 
 using detail::blame;
 using detail::group;
 using detail::world;
 
-std::string plain(std::string_view path) { return std::string(path == "." ? "" : path); }
 
 /// "d: CPUs 2-3" for each other set that has less in `after`.
 std::vector<std::string> losers(const model& before, const model& after, const group& favoured) {

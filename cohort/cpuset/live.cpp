@@ -5,6 +5,7 @@
 #include <charconv>
 #include <set>
 
+#include <cohort/cpuset/detail/words.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/paths.hpp>
 
@@ -123,7 +124,7 @@ private:
         if (!out_.what.v1) {
             auto text = sys::read_line(os_, out_.place.directory(path) + "/cgroup.subtree_control");
             if (!text && is_gone(text.error())) return std::unexpected(text.error());
-            set.hands_on = text && (" " + *text + " ").find(" cpuset ") != std::string::npos;
+            set.hands_on = text && detail::has_word(*text, "cpuset");
         }
         return {};
     }

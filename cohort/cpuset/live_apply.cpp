@@ -6,10 +6,14 @@
 #include <functional>
 #include <map>
 
+#include <cohort/cpuset/detail/words.hpp>
+
 namespace cohort::cpuset {
 namespace {
 
-constexpr std::string_view partition_file = "cpuset.cpus.partition";
+using detail::first_word;
+using detail::partition_file;
+using detail::reads_invalid;
 
 /// Files that a set keeps, in the order in which a new set takes them.
 constexpr std::string_view kept_v2[] = {"cpuset.mems", "cpuset.cpus", "cpuset.cpus.exclusive", "cpuset.cpus.partition"};
@@ -32,10 +36,6 @@ result<member> parse_task(const operation& op) {
     if (bad != std::errc() || end != text.data() + text.size() || out.id <= 0) return fail(EINVAL, set_name(op.path), "attach " + op.task, "the number of a process, or thread:NUMBER, was expected");
     return out;
 }
-
-/// "root invalid (reason)" -> "root": what a write takes.
-std::string first_word(const std::string& text) { return text.substr(0, text.find(' ')); }
-bool reads_invalid(const std::string& text) { return text.find(" invalid") != text.npos; }
 
 struct saved_set {
     std::string path;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include <cohort/cpuset/detail/words.hpp>
 #include <cohort/machine/cgroup.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/paths.hpp>
@@ -16,15 +17,6 @@ namespace {
 using machine::cgroup_mount;
 
 bool exists(sys::os& os, const std::string& path) { return os.stat(path).has_value(); }
-
-/// Words of a text, separated by blanks.
-bool has_word(std::string_view text, std::string_view word) {
-    for (std::size_t at = text.find(word); at != text.npos; at = text.find(word, at + 1)) {
-        const std::size_t end = at + word.size();
-        if ((at == 0 || text[at - 1] == ' ') && (end == text.size() || text[end] == ' ')) return true;
-    }
-    return false;
-}
 
 std::string words(const std::vector<std::string>& all) {
     std::string out;
@@ -81,7 +73,7 @@ result<live_mount> find_mount(sys::os& os) {
         const auto has_cpuset = [&] { return std::ranges::find(m.options, "cpuset") != m.options.end(); };
         if (m.type == "cgroup2") {
             const std::string controllers = sys::read_line(os, m.point + "/cgroup.controllers").value_or("");
-            if (has_word(controllers, "cpuset")) {
+            if (detail::has_word(controllers, "cpuset")) {
                 if (!v2) v2 = as_v2(os, m);
                 continue;
             }
@@ -121,18 +113,10 @@ result<std::string> home_of(sys::os& os, const live_mount& place, int pid) {
     const auto text = sys::read_file(os, sys::paths::of_process(std::to_string(pid), "cgroup"));
     if (!text && (text.error().code == ENOENT || text.error().code == ESRCH)) return fail(ESRCH, who, "find its cpuset", "there is no such process");
     if (!text) return std::unexpected(text.error());
-    for (std::size_t at = 0; at < text->size();) {
-        const std::size_t end = std::min(text->find('\n', at), text->size());
-        const std::string_view line = std::string_view(*text).substr(at, end - at);
-        at = end + 1;
-        // ID:CONTROLLERS:PATH; the path may hold colons
-        const std::size_t first = line.find(':'), second = first == line.npos ? first : line.find(':', first + 1);
-        if (second == line.npos) continue;
-        const std::string_view controllers = line.substr(first + 1, second - first - 1);
-        const bool ours = place.v1() ? controllers == "cpuset" || controllers.starts_with("cpuset,") || controllers.ends_with(",cpuset") || controllers.find(",cpuset,") != controllers.npos
-                                     : controllers.empty() && line.starts_with("0:");
+    for (const machine::cgroup_line& line : machine::cgroup_lines(*text)) {
+        const bool ours = place.v1() ? std::ranges::find(line.controllers, "cpuset") != line.controllers.end() : line.v2;
         if (!ours) continue;
-        std::string_view path = line.substr(second + 1);
+        std::string_view path = line.path;
         if (place.root != "/") {
             if (path != place.root && !path.starts_with(place.root + "/")) return fail(ENOENT, who, "find its cpuset", "it is in " + std::string(path) + ", outside of " + place.root);
             path.remove_prefix(place.root.size());

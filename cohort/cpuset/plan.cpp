@@ -7,6 +7,7 @@
 
 #include <cohort/cpuset/detail/errands.hpp>
 #include <cohort/cpuset/detail/safety.hpp>
+#include <cohort/cpuset/detail/words.hpp>
 
 namespace cohort::cpuset {
 namespace {
@@ -15,11 +16,11 @@ using detail::detour;
 using detail::errand;
 using detail::group;
 
-constexpr const char* partition_file = "cpuset.cpus.partition";
 constexpr std::size_t most_nodes = 120, most_detours = 24, most_states = 40'000;
 
-std::string plain(const std::string& path) { return path == "." ? "" : path; }
-std::string first_word(const std::string& text) { return text.substr(0, text.find(' ')); }
+using detail::first_word;
+using detail::partition_file;
+using detail::plain;
 
 /// The operations that make a removed set again, as it was.
 std::vector<operation> rebuild(model& m, const group& g) {

@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <set>
 
+#include <cohort/cpuset/detail/words.hpp>
 #include <cohort/cpuset/detail/world.hpp>
 
 namespace cohort::cpuset {
 namespace {
 
-std::string plain(const std::string& path) { return path == "." ? "" : path; }
+using detail::plain;
+
 
 std::string parent_of(const std::string& path) {
     const std::size_t at = path.rfind('/');

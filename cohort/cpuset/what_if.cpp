@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include <cohort/cpuset/detail/words.hpp>
+
 namespace cohort::cpuset {
 namespace {
 
@@ -70,7 +72,7 @@ std::string domains_of(model& m) {
     return out;
 }
 
-bool reads_invalid(const text& t) { return t && t->find("invalid") != std::string::npos; }
+bool reads_invalid(const text& t) { return t && detail::reads_invalid(*t); }
 
 }  // namespace
 

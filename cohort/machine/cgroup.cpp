@@ -43,7 +43,23 @@ std::vector<cgroup_mount> cgroup_mounts(std::string_view mountinfo) {
         const auto dash = std::find(field.begin(), field.end(), "-");
         if (dash - field.begin() < 6 || field.end() - dash < 4) continue;
         if (dash[1] != "cgroup" && dash[1] != "cgroup2" && dash[1] != "cpuset") continue;
-        out.push_back({unescape(field[3]), unescape(field[4]), dash[1], split(dash[3], ',')});
+        const auto super = split(dash[3], ','), here = split(field[5], ',');
+        const auto says_ro = [](const std::vector<std::string>& options) { return std::ranges::find(options, "ro") != options.end(); };
+        out.push_back({unescape(field[3]), unescape(field[4]), dash[1], super, says_ro(super) || says_ro(here)});
+    }
+    return out;
+}
+
+std::vector<cgroup_line> cgroup_lines(std::string_view text) {
+    std::vector<cgroup_line> out;
+    for (const std::string& line : split(text, '\n')) {
+        // ID:CONTROLLERS:PATH; the path may hold colons
+        const std::size_t first = line.find(':');
+        const std::size_t second = first == std::string::npos ? first : line.find(':', first + 1);
+        if (second == std::string::npos || second + 1 >= line.size() || line[second + 1] != '/') continue;
+        cgroup_line l{.v2 = false, .controllers = split(std::string_view(line).substr(first + 1, second - first - 1), ','), .path = line.substr(second + 1)};
+        l.v2 = l.controllers.empty() && line.starts_with("0:");
+        out.push_back(std::move(l));
     }
     return out;
 }
@@ -74,21 +90,15 @@ std::vector<std::string> directories(const cgroup_mount& m, std::string group) {
 std::vector<hierarchy> parse_hierarchies(std::string_view cgroup, std::string_view mountinfo) {
     const auto mounts = cgroup_mounts(mountinfo);
     std::vector<hierarchy> out;
-    for (const std::string& line : split(cgroup, '\n')) {
-        // ID:CONTROLLERS:PATH; the path may hold colons
-        const std::size_t first = line.find(':');
-        const std::size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-        if (second == std::string::npos || second + 1 >= line.size() || line[second + 1] != '/') continue;
-        hierarchy h;
-        h.controllers = split(std::string_view(line).substr(first + 1, second - first - 1), ',');
-        h.v2 = h.controllers.empty() && line.starts_with("0:");
+    for (const cgroup_line& line : cgroup_lines(cgroup)) {
+        hierarchy h{.v2 = line.v2, .controllers = line.controllers, .dirs = {}};
         const auto shows = [&](const cgroup_mount& m) {
             if (h.v2) return m.type == "cgroup2";
             return m.type == "cgroup" && !h.controllers.empty() && std::ranges::find(m.options, h.controllers.front()) != m.options.end();
         };
         // A later mount may lie over an earlier one at the same place; at different places either is as good.
         const auto it = std::ranges::find_if(mounts, shows);
-        if (it != mounts.end()) h.dirs = directories(*it, line.substr(second + 1));
+        if (it != mounts.end()) h.dirs = directories(*it, line.path);
         out.push_back(std::move(h));
     }
     return out;

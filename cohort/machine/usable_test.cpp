@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include <cohort/machine/cgroup.hpp>
 #include <cohort/machine/detail/cgroup.hpp>
 #include <cohort/machine/testing/host.hpp>
 #include <cohort/sys/failing.hpp>
@@ -177,6 +178,14 @@ TEST(cgroup, parses_paths_and_mounts_as_the_kernel_writes_them) {
     EXPECT_EQ(detail::find_v1(all, "cpuset"), nullptr);
     EXPECT_EQ(detail::find_v2(all), &all[1]);
     EXPECT_THAT(parse_hierarchies("", ""), IsEmpty());
+    const auto mounts = cgroup_mounts("1 2 0:1 / /a ro,nosuid - cgroup x rw,cpu\n1 2 0:1 / /b rw - cgroup2 x ro\n1 2 0:1 / /c rw - cgroup2 x rw,root\n");
+    ASSERT_EQ(mounts.size(), 3u);
+    EXPECT_TRUE(mounts[0].read_only && mounts[1].read_only && !mounts[2].read_only) << "of the mount or of the superblock";
+    const auto lines = cgroup_lines("7:cpuset,cpu:/a\n1:name=x:/b:c\n0::/\n");
+    ASSERT_EQ(lines.size(), 3u);
+    EXPECT_THAT(lines[0].controllers, ElementsAre("cpuset", "cpu"));
+    EXPECT_EQ(lines[1].path, "/b:c");
+    EXPECT_TRUE(!lines[1].v2 && lines[2].v2);
     EXPECT_THAT(parse_hierarchies("0::/elsewhere\n", "1 2 0:1 /docker/x /cg rw - cgroup2 x rw\n")[0].dirs, ElementsAre("/cg"));
 }
 

@@ -3,18 +3,18 @@
 
 #include <algorithm>
 
+#include <cohort/cpuset/detail/words.hpp>
+
 namespace cohort::cpuset::detail {
 namespace {
 
 constexpr const char* cpus_file = "cpuset.cpus";
 constexpr const char* exclusive_file = "cpuset.cpus.exclusive";
 constexpr const char* mems_file = "cpuset.mems";
-constexpr const char* partition_file = "cpuset.cpus.partition";
 
-std::string plain(const group& g) { return g.is_root() ? "" : path_of(g); }
 std::string quoted(const group& g) { return "\"" + path_of(g) + "\""; }
 
-operation put(const group& g, const char* file, std::string text) { return {.what = verb::write, .path = plain(g), .file = file, .text = std::move(text)}; }
+operation put(const group& g, const char* file, std::string text) { return {.what = verb::write, .path = plain(path_of(g)), .file = file, .text = std::move(text)}; }
 
 /// The partition below `parent` that holds the CPU; null: none.
 const group* holder_below(const group& parent, int cpu) {

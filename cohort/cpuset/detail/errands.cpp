@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <set>
 
+#include <cohort/cpuset/detail/words.hpp>
+
 namespace cohort::cpuset::detail {
 namespace {
 
-constexpr const char* partition_file = "cpuset.cpus.partition";
 
 operation put(const std::string& path, std::string file, std::string text) { return {.what = verb::write, .path = path, .file = std::move(file), .text = std::move(text)}; }
 std::string quoted(const std::string& path) { return "\"" + path + "\""; }

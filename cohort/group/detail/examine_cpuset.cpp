@@ -3,11 +3,10 @@
 #include <cohort/group/detail/examine.hpp>
 
 #include <algorithm>
-#include <optional>
-#include <sstream>
 
 #include <fmt/format.h>
 
+#include <cohort/machine/cgroup.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/paths.hpp>
 
@@ -16,70 +15,18 @@ namespace {
 
 using enum finding::form;
 
-struct cgroup_mount {
-    bool v2 = false;
-    std::string root;     // the group that is visible at the top of the mount
-    std::string point;
-    std::string options;  // of a v1 mount: its controllers
-    bool read_only = false;
-};
+using machine::cgroup_mount;
 
-/// \040 and its like, as mountinfo writes blanks.
-std::string unescape(const std::string& text) {
-    std::string out;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (text[i] == '\\' && i + 3 < text.size() && std::isdigit(static_cast<unsigned char>(text[i + 1]))) {
-            out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
-            i += 3;
-        } else {
-            out += text[i];
-        }
-    }
-    return out;
-}
+bool has(const std::vector<std::string>& words, std::string_view word) { return std::ranges::find(words, word) != words.end(); }
+bool is_v2(const cgroup_mount& m) { return m.type == "cgroup2"; }
+bool is_cpuset_v1(const cgroup_mount& m) { return !is_v2(m) && (m.type == "cpuset" || has(m.options, "cpuset")); }
 
-bool has_word(const std::string& list, std::string_view word, char separator) {
-    std::istringstream in(list);
-    for (std::string one; std::getline(in, one, separator);) {
-        if (one == word) return true;
-    }
-    return false;
-}
-
-std::vector<cgroup_mount> cgroup_mounts(sys::os& os) {
-    std::vector<cgroup_mount> out;
-    std::istringstream lines(sys::read_file(os, sys::paths::self_mountinfo).value_or(""));
-    for (std::string line; std::getline(lines, line);) {
-        // id parent major:minor root point options [fields...] - type source superoptions
-        std::istringstream in(line);
-        std::string id, parent, device, word, type, source, super;
-        cgroup_mount m;
-        std::string root, point, options;
-        in >> id >> parent >> device >> root >> point >> options;
-        while (in >> word && word != "-") {}
-        in >> type >> source >> super;
-        if (type != "cgroup" && type != "cgroup2") continue;
-        m.v2 = type == "cgroup2";
-        m.root = unescape(root);
-        m.point = unescape(point);
-        m.options = super;
-        m.read_only = has_word(options, "ro", ',') || has_word(super, "ro", ',');
-        out.push_back(std::move(m));
-    }
-    return out;
-}
-
-/// This process's group as a path below a mount: from /proc/self/cgroup; v1 by controller, v2 by "0::".
-std::string own_group(sys::os& os, const cgroup_mount& m, std::string_view controller) {
-    std::istringstream lines(sys::read_file(os, sys::paths::self_cgroup).value_or(""));
-    for (std::string line; std::getline(lines, line);) {
-        const auto first = line.find(':'), second = line.find(':', first + 1);
-        if (first == std::string::npos || second == std::string::npos) continue;
-        const std::string controllers = line.substr(first + 1, second - first - 1);
-        if (m.v2 ? !controllers.empty() : !has_word(controllers, controller, ',')) continue;
-        std::string path = line.substr(second + 1);
+/// This process's group as a path below a mount.
+std::string own_group(sys::os& os, const cgroup_mount& m) {
+    for (const machine::cgroup_line& line : machine::cgroup_lines(sys::read_file(os, sys::paths::self_cgroup).value_or(""))) {
+        if (is_v2(m) ? !line.v2 : !has(line.controllers, "cpuset")) continue;
         // A container sees its own group as the mount's root.
-        if (m.root != "/" && path.starts_with(m.root)) path = path.substr(m.root.size());
+        const std::string path = m.root != "/" && line.path.starts_with(m.root) ? line.path.substr(m.root.size()) : line.path;
         return path == "/" || path.empty() ? m.point : m.point + path;
     }
     return m.point;
@@ -94,9 +41,9 @@ result<void> can_write(sys::os& os, const std::string& path) {
 constexpr const char* by_affinity = "cpusets are kept by affinity and memory policy in user space";
 
 void controller_v2(sys::os& os, const cgroup_mount& m, const std::string& release, findings& out) {
-    const std::string group = own_group(os, m, "cpuset");
+    const std::string group = own_group(os, m);
     const auto controllers = sys::read_line(os, group + "/cgroup.controllers");
-    const bool has = controllers && has_word(*controllers, "cpuset", ' ');
+    const bool has = controllers && (" " + *controllers + " ").find(" cpuset ") != std::string::npos;
     out.push_back({"cpuset", "controller", has ? there : missing, has ? "cpuset, in " + group : "",
                    has            ? ""
                    : !controllers ? controllers.error().line()
@@ -113,8 +60,8 @@ void controller_v2(sys::os& os, const cgroup_mount& m, const std::string& releas
 }
 
 void controller_v1(sys::os& os, const cgroup_mount& m, findings& out) {
-    const std::string group = own_group(os, m, "cpuset");
-    const std::string file = group + (has_word(m.options, "noprefix", ',') ? "/cpus" : "/cpuset.cpus");
+    const std::string group = own_group(os, m);
+    const std::string file = group + (has(m.options, "noprefix") ? "/cpus" : "/cpuset.cpus");
     out.push_back({"cpuset", "controller", there, "cpuset (v1), in " + group, "", "", file, true});
     const auto write = can_write(os, file);
     out.push_back({"cpuset", "delegation", write && !m.read_only ? there : missing, write && !m.read_only ? group + " can be written" : "",
@@ -125,10 +72,9 @@ void controller_v1(sys::os& os, const cgroup_mount& m, findings& out) {
 }  // namespace
 
 void examine_cpuset(const sys::kernel_probe& k, sys::os& os, findings& out) {
-    const auto mounts = cgroup_mounts(os);
-    const auto v2 = std::find_if(mounts.begin(), mounts.end(), [](const auto& m) { return m.v2; });
-    const auto v1 = std::find_if(mounts.begin(), mounts.end(), [](const auto& m) { return !m.v2 && has_word(m.options, "cpuset", ','); });
-    const bool any_v1 = std::any_of(mounts.begin(), mounts.end(), [](const auto& m) { return !m.v2; });
+    const auto mounts = machine::cgroup_mounts(sys::read_file(os, sys::paths::self_mountinfo).value_or(""));
+    const auto v2 = std::ranges::find_if(mounts, is_v2), v1 = std::ranges::find_if(mounts, is_cpuset_v1);
+    const bool any_v1 = !std::ranges::all_of(mounts, is_v2);
     std::string points;
     for (const auto& m : mounts) points += (points.empty() ? "" : ", ") + m.point;
     const std::string version = v2 != mounts.end() ? (any_v1 ? "hybrid (v2 and v1)" : "v2") : any_v1 ? "v1" : "";
