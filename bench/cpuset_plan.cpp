@@ -6,6 +6,7 @@
 
 #include <cohort/cpuset/plan.hpp>
 
+#include "cpuset_tree.hpp"
 #include "support.hpp"
 
 namespace cohort::bench {
@@ -32,13 +33,6 @@ std::vector<plot> plots(int tops) {
         }
     }
     return out;
-}
-
-void perform(cpuset::model& m, const cpuset::operation& op) {
-    if (const cpuset::answer a = m.perform(op); !a.ok()) {
-        std::fprintf(stderr, "cpuset/plan: %s: %s\n", cpuset::to_line(op).c_str(), a.why.c_str());
-        std::exit(1);
-    }
 }
 
 cpuset::model tree_of(const machine::topology& machine, const std::vector<plot>& plots) {

@@ -10,6 +10,7 @@
 /// Several steps that are done whole or not at all: live_apply.hpp. Kernel: kernel/cgroup/cpuset.c through its files.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,12 @@ struct limitation {
 };
 
 enum class whom { process, thread };
+
+/// Memory pressure: 1000 for one event a second, with a half-life of 10 seconds, 1,000,000 at most.
+struct pressure {
+    std::int64_t value = 0;
+    std::string substitute = {};  ///< what stands in for the kernel's meter, in words; empty: it is the kernel's
+};
 
 /// Paths are from the top, "" being the top; files have the kernel's names. Synchronization: one thread at a time.
 /// Errors of all: object = cpuset "PATH", act = the write, reason = what a person can act on. What a write has made of a partition is read back by the caller.
@@ -57,6 +64,8 @@ public:
     virtual result<std::vector<std::string>> children(const std::string& path) = 0;
     /// Whether this user may write the file: tells a lack of permission from a refusal by the kernel's rules.
     virtual bool may_write(const std::string& path, const std::string& file) = 0;
+    /// Errors: EOPNOTSUPP, there is no meter, nor anything that could stand in for it; ENODATA, the kernel's is switched off (cpuset.memory_pressure_enabled).
+    virtual result<pressure> memory_pressure(const std::string& path) = 0;
     virtual std::vector<limitation> advisory() const { return {}; }
 };
 

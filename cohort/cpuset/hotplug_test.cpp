@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // CPUs and nodes that come and go, and suspend; version 2 on the profile 6.12.
+#include <gmock/gmock.h>
+
 #include <cohort/cpuset/testing/script.hpp>
 
 namespace cohort::cpuset {
@@ -153,6 +155,54 @@ TEST(hotplug, suspend_leaves_the_sets_alone_and_makes_one_domain) {
         resume -> EINVAL
     )");
 }
+
+std::string steps_of(const std::string& lines, const std::string& event, model_options o = {}) {
+    script m(o);
+    m.run(lines);
+    std::vector<trace_step> steps;
+    m.subject().trace(&steps);
+    m.run(event);
+    EXPECT_TRUE(m.subject().clone().perform(*parse_operation("cpu 0 offline")).ok());  // a clone tells nothing
+    m.subject().trace(nullptr);
+    m.run("cpu 1 offline");
+    std::string out;
+    for (const trace_step& s : steps) out += s.what + " " + s.path + ": " + s.text + "\n";
+    return out;
+}
+
+TEST(hotplug, is_told_step_by_step_as_the_kernel_does_it) {
+    EXPECT_EQ(steps_of("mkdir a; controller a +cpuset; mkdir a/b; mkdir p; write a cpuset.cpus 2-3; write a/b cpuset.cpus 3; attach a/b t; write p cpuset.cpus 4-5; write p cpuset.cpus.partition root", "cpu 3 offline"),
+              "notify .: CPU 3 is active no more\n"
+              "work .: the work is done at once, by whoever takes the CPU or the memory up or down\n"
+              "lock .: the tree is locked\n"
+              "compare .: CPUs \"0-7\" -> CPUs \"0-2,4-7\", CPUs \"4-5\" of them given to partitions\n"
+              "publish .: under the callback lock: effective CPUs \"0-3,6-7\" -> CPUs \"0-2,6-7\"\n"
+              "unlock .: the tree is let go; each set below is locked for itself\n"
+              "visit a: CPUs \"2-3\" -> CPUs \"2\", tasks follow\n"
+              "visit a/b: CPUs \"3\" -> CPUs \"2\", tasks follow\n"
+              "visit p: CPUs \"4-5\" as before\n"
+              "domains .: made anew: 0-2,6-7; 4-5\n");
+    EXPECT_EQ(steps_of("mkdir a; write a cpuset.mems 1; attach a t; attach . u", "node 1 offline"),
+              "notify .: the memory notifier, priority 10: node 1 has no memory any more\n"
+              "work .: the work is done at once, by whoever takes the CPU or the memory up or down\n"
+              "lock .: the tree is locked\n"
+              "compare .: nodes \"0-1\" -> nodes \"0\"\n"
+              "publish .: under the callback lock: effective nodes \"0-1\" -> nodes \"0\"\n"
+              "rebind .: 1 tasks of its own and their policies\n"
+              "unlock .: the tree is let go; each set below is locked for itself\n"
+              "visit a: CPUs \"0-7\" as before, nodes \"1\" -> nodes \"0\", tasks follow\n"
+              "domains .: stay as they are\n");
+}
+
+TEST(hotplug, is_told_with_partitions_that_fall_and_tasks_that_are_moved) {
+    EXPECT_THAT(steps_of("mkdir a; write a cpuset.cpus 3; write a cpuset.cpus.partition root; attach a t", "cpu 3 offline"),
+                ::testing::HasSubstr("visit a: CPUs \"3\" -> CPUs \"0-2,4-7\", partition \"root\" -> \"root invalid"));
+    const std::string v1 = steps_of("mkdir a; write a cpuset.cpus 3; write a cpuset.mems 0; attach a t", "cpu 3 offline", {.v1 = true});
+    EXPECT_THAT(v1, ::testing::HasSubstr("move a: 1 tasks to \".\": nothing is left here\n"));
+    EXPECT_THAT(steps_of("", "cpu 3 offline", {.profile = kernel::v6_1}), ::testing::HasSubstr("the work item is queued, once however many events"));
+}
+
+TEST(hotplug, is_not_told_when_it_is_refused) { EXPECT_EQ(steps_of("", "cpu 99 offline -> ENOENT; cpu 3 online"), ""); }
 
 }  // namespace
 }  // namespace cohort::cpuset

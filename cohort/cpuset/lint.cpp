@@ -29,7 +29,14 @@ std::string plural(const char* what, const Mask& m) { return std::string(what) +
 
 class linter {
 public:
-    linter(const model& m, const machine::topology& t) : m_(m), w_(m.state()), t_(t) {}
+    linter(const model& m, const machine::topology& t) : w_(m.state()), t_(t) {
+        each_set(w_, [&](const group& g) { any_invalid_ = any_invalid_ || g.invalid(); });
+        for (const auto& core : t_.cores) {
+            cpumask threads;
+            for (int cpu : core.cpus) threads.set(cpu);
+            cores_.push_back(threads & w_.active);
+        }
+    }
 
     std::vector<finding> run() {
         each_set(w_, [&](const group& g) { look(g); });
@@ -101,10 +108,7 @@ private:
         if (!alone) return;
         const cpumask has = w_.v1 ? g.own.cpus : g.own.granted;
         cpumask split;
-        for (const auto& core : t_.cores) {
-            cpumask threads;
-            for (int cpu : core.cpus) threads.set(cpu);
-            threads &= w_.active;
+        for (const cpumask& threads : cores_) {
             if (has.intersects(threads) && !threads.subset_of(has)) split |= threads - has;
         }
         if (!split.empty()) {
@@ -144,18 +148,41 @@ private:
         return harms_.try_emplace({name, detail::path_of(was)}, harm{level, {}, {}, std::move(what)}).first->second;
     }
 
-    /// Every set before and after, side by side: hotplug makes and removes none.
-    template <class Visit>
-    void each_pair(const operation& op, Visit visit) {
-        model trial = m_.clone();
-        if (!trial.perform(op).ok()) return;
-        group *was = w_.root.get(), *is = trial.state().root.get();
-        group *old_top = was, *new_top = is;
-        while ((was = detail::next_cpuset(was, old_top)) && (is = detail::next_cpuset(is, new_top))) visit(*was, *is);
+    /// Whether the set, or one below it, has something to do with these.
+    template <class Touches>
+    static bool anywhere(const group& top, Touches touches) {
+        group* first = const_cast<group*>(&top);
+        if (touches(top)) return true;
+        for (group* at = first; (at = detail::next_cpuset(at, first));) {
+            if (touches(*at)) return true;
+        }
+        return false;
+    }
+    /// Every set before and after, side by side: hotplug makes and removes none. Only sets that have something to do with what goes are tried, unless a partition is invalid (such a
+    /// one asks anew at every hotplug, and then it may be anybody's CPUs), or `whole`.
+    template <class Touches, class Act, class Visit>
+    void each_pair(bool whole, Touches touches, Act act, Visit visit) {
+        const auto keep = [&](const group& top) { return whole || any_invalid_ || anywhere(top, touches); };
+        const auto trial = detail::copy_part(w_, keep);
+        if (act(*trial).refused()) return;
+        for (const group *was = w_.root->first, *is = trial->root->first; was && is; was = was->next) {
+            if (was->name != is->name) continue;  // left out
+            group *old_at = const_cast<group*>(was), *new_at = const_cast<group*>(is);
+            group *old_top = old_at, *new_top = new_at;
+            do {
+                if (old_at->has_cpuset) visit(*old_at, *new_at);
+                old_at = detail::next_cpuset(old_at, old_top);
+                new_at = detail::next_cpuset(new_at, new_top);
+            } while (old_at && new_at);
+            is = is->next;
+        }
     }
 
     void without_cpu(int cpu) {
-        each_pair({.what = verb::cpu, .number = cpu, .on = false}, [&](const group& was, const group& is) {
+        const auto touches = [&](const group& g) { return g.effective_cpus.test(cpu) || g.own.cpus.test(cpu) || g.own.exclusive.test(cpu) || g.own.granted.test(cpu); };
+        // When the last CPU of the root's own goes, all partitions lose theirs to it. On 6.1 partitions of one root know of each other by what it has handed down.
+        const bool last = (w_.active - cpumask{cpu}).subset_of(w_.sub_cpus) || w_.root->effective_cpus.subset_of(cpumask{cpu});
+        each_pair(last || w_.kernel_rules().hands_down, touches, [&](world& w) { return detail::set_cpu_online(w, cpu, false); }, [&](const group& was, const group& is) {
             const bool tasks = governs_tasks(w_, was);
             const severity level = was.tasks_below ? severity::error : severity::warning;
             if (was.valid() && is.invalid()) {
@@ -170,7 +197,8 @@ private:
         });
     }
     void without_node(int node) {
-        each_pair({.what = verb::node, .number = node, .on = false}, [&](const group& was, const group& is) {
+        const auto touches = [&](const group& g) { return g.effective_mems.test(node) || g.own.mems.test(node); };
+        each_pair(false, touches, [&](world& w) { return detail::set_node_online(w, node, false); }, [&](const group& was, const group& is) {
             if (!governs_tasks(w_, was)) return;
             if (w_.v1 && was.own.mems != is.own.mems) {
                 const bool gone = is.own.mems.empty();
@@ -191,9 +219,10 @@ private:
         }
     }
 
-    const model& m_;
     const world& w_;
     const machine::topology& t_;
+    bool any_invalid_ = false;
+    std::vector<cpumask> cores_;  // the threads of each core that are active
     std::vector<finding> out_;
     std::map<std::pair<std::string_view, std::string>, harm> harms_;
 };

@@ -5,8 +5,12 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <random>
 #include <set>
 
+#include <cohort/cpuset/detail/safety.hpp>
+#include <cohort/cpuset/testing/random_ops.hpp>
 #include <cohort/cpuset/testing/script.hpp>
 
 namespace cohort::cpuset {
@@ -77,6 +81,43 @@ TEST(lint, puts_errors_first) {
     EXPECT_EQ(all.at(0).level, severity::error);
     EXPECT_THAT(all.at(0).line(), HasSubstr("error: invalid-partition: \"b\": it reads"));
     EXPECT_TRUE(std::ranges::is_sorted(all, std::greater<>(), &finding::level));
+}
+
+/// Sets that a hotplug of any one CPU hurts, each found on a whole copy of the tree.
+std::set<std::string> hurt(const model& m, std::string_view rule) {
+    std::set<std::string> out;
+    for (int cpu : m.state().active) {
+        model trial = m.clone();
+        if (!trial.perform({.what = verb::cpu, .number = cpu, .on = false}).ok()) continue;
+        detail::each_set(m.state(), [&](const detail::group& was) {
+            const std::string path = detail::path_of(was);
+            const detail::group& is = *detail::find(trial.state(), path);
+            const bool invalidates = was.valid() && is.invalid();
+            const bool falls = !invalidates && detail::governs_tasks(m.state(), was) && !detail::asks_cpus_in_vain(was) && detail::asks_cpus_in_vain(is);
+            if (rule == "cpu-offline-invalidates" ? invalidates : falls) out.insert(path);
+        });
+    }
+    return out;
+}
+
+TEST(lint, finds_on_parts_of_a_tree_what_hurts_the_whole) {
+    const char* text = std::getenv("COHORT_SEED");
+    const std::uint64_t seed = text ? std::strtoull(text, nullptr, 10) : 5;
+    for (const kernel k : {kernel::v6_1, kernel::v6_12, kernel::v7_0}) {
+        std::mt19937_64 rng(seed);
+        for (int tree = 0; tree < 12; ++tree) {
+            model m(eight_cpus(), {.profile = k});
+            testing::random_ops next([&](unsigned n) { return static_cast<unsigned>(rng() % n); }, {.delegates = false, .suspends = false});
+            for (int i = 0; i < 150; ++i) m.perform(next(m));
+            for (const char* rule : {"cpu-offline-invalidates", "cpu-offline-fallback"}) {
+                std::set<std::string> found;
+                for (const finding& f : lint(m, eight_cpus())) {
+                    if (f.rule == rule) found.insert(f.path);
+                }
+                EXPECT_EQ(found, hurt(m, rule)) << "COHORT_SEED=" << seed << " " << kernel_name(k) << ", tree " << tree << ", " << rule;
+            }
+        }
+    }
 }
 
 }  // namespace

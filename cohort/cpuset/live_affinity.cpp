@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <charconv>
 
+#include <cohort/sys/fd.hpp>
+#include <cohort/sys/paths.hpp>
+
 namespace cohort::cpuset {
 namespace {
 
@@ -12,6 +15,15 @@ constexpr int quiet_rounds = 3;                    // looks that find nothing ne
 constexpr std::uint64_t between_rounds = 200'000;  // nanoseconds
 
 std::unexpected<error> refused(const answer& a, const std::string& path, std::string act) { return fail(a.code, set_name(path), std::move(act), a.why); }
+
+/// The 12th field of /proc/PID/task/TID/stat; the second is a name in parentheses that may hold anything.
+std::int64_t major_faults(const std::string& stat) {
+    std::size_t at = stat.rfind(')');
+    for (int field = 2; at != stat.npos && field < 12; ++field) at = stat.find(' ', at + 1);
+    std::int64_t out = 0;
+    if (at != stat.npos) std::from_chars(stat.data() + at + 1, stat.data() + stat.size(), out);
+    return out;
+}
 
 int number_of(const std::string& text) {
     int n = 0;
@@ -215,8 +227,33 @@ result<void> affinity_backend::enforce() {
         if (quiet > 0) os_.sleep_until(os_.now() + between_rounds);
         if (round == most_rounds) return fail(EAGAIN, name(), "hold its threads", "new threads come faster than they are found");
     }
+    count_faults();
     if (fault) return std::unexpected(*fault);
     return enforce_nodes();
+}
+
+void affinity_backend::count_faults() {
+    const auto now = static_cast<std::int64_t>(os_.now() / 1'000'000'000);
+    for (auto& [tid, t] : known_) {
+        const auto stat = sys::read_line(os_, sys::paths::of_process(std::to_string(pid_) + "/task/" + std::to_string(tid), "stat"));
+        if (!stat) continue;
+        const std::int64_t faults = major_faults(*stat);
+        if (t.counted && faults > t.faults) meters_[t.path].mark(faults - t.faults, now);
+        t.faults = faults;
+        t.counted = true;
+    }
+}
+
+result<pressure> affinity_backend::memory_pressure(const std::string& path) {
+    const auto paths = model_.paths();
+    if (std::ranges::find(paths, path.empty() ? "." : path) == paths.end()) return fail(ENOENT, set_name(path), "measure memory pressure", "there is no such set");
+    count_faults();
+    const std::string below = path.empty() ? "" : path + "/";
+    pressure out{0, "major page faults of its threads; 1000 is one a second"};
+    for (auto& [set, meter] : meters_) {
+        if (set == path || set.starts_with(below)) out.value += meter.read(static_cast<std::int64_t>(os_.now() / 1'000'000'000));
+    }
+    return out;
 }
 
 result<void> affinity_backend::enforce_nodes() {
@@ -254,7 +291,7 @@ result<void> affinity_backend::bind_memory(void* address, std::size_t bytes) {
     return os_.mbind(address, bytes, nodes_ == all_nodes_ ? sys::mempolicy{} : sys::mempolicy{.mode = sys::mempolicy_bind, .nodes = nodes_}, true);
 }
 
-std::vector<limitation> affinity_backend::advisory() const {
+std::vector<limitation> affinity_limits(bool own_process) {
     std::vector<limitation> out{
         {"exclusive CPUs, partitions", "other processes are not kept off them"},
         {"isolated", "the scheduler goes on balancing: sched domains are the kernel's"},
@@ -262,8 +299,8 @@ std::vector<limitation> affinity_backend::advisory() const {
         {"sched_load_balance, sched_relax_domain_level", "sched domains are the kernel's"},
         {"memory_spread_page, memory_spread_slab", "where the page cache lies is the kernel's to decide"},
         {"mem_hardwall, mem_exclusive", "kernel memory follows no policy of a process"},
-        {"memory_pressure", "the kernel's meter counts cpusets of its own; /proc/pressure/memory is the nearest substitute"}};
-    if (!own_process_) out.push_back({"memory policy", "only a thread sets its own: pages that exist move, later ones go where the threads' policies say"});
+        {"memory_pressure", "the kernel's meter counts cpusets of its own; a meter of the threads' major page faults stands in for it"}};
+    if (!own_process) out.push_back({"memory policy", "only a thread sets its own: pages that exist move, later ones go where the threads' policies say"});
     else out.push_back({"memory policy of other threads", "only a thread sets its own: that of the calling thread is set, pages of all move"});
     return out;
 }

@@ -15,11 +15,15 @@
 #include <map>
 
 #include <cohort/cpuset/backend.hpp>
+#include <cohort/cpuset/detail/pressure.hpp>
 #include <cohort/cpuset/model.hpp>
 #include <cohort/machine/topology.hpp>
 #include <cohort/sys/tasks.hpp>
 
 namespace cohort::cpuset {
+
+/// What such a tree can only note. own_process: its threads are the caller's.
+std::vector<limitation> affinity_limits(bool own_process);
 
 struct affinity_options {
     int pid = 0;                      ///< whose threads; 0: this process's
@@ -49,7 +53,9 @@ public:
     result<std::vector<int>> threads_of(int pid) override { return sys::threads_of_process(os_, pid); }
     result<std::vector<std::string>> children(const std::string& path) override;
     bool may_write(const std::string&, const std::string&) override { return true; }
-    std::vector<limitation> advisory() const override;
+    /// A substitute: major page faults of the set's threads, seen at enforce(), any change, and here.
+    result<pressure> memory_pressure(const std::string& path) override;
+    std::vector<limitation> advisory() const override { return affinity_limits(own_process_); }
 
     /// Looks at all threads again and again until no new one appears, and sets those masks that are not as they should be. A thread whose mask somebody has set since has asked for
     /// that mask: it is kept in mind, and intersected. A clone() that was under way while its caller was narrowed can still bring a thread with the old mask after the last look (the
@@ -65,6 +71,8 @@ private:
         std::string path;    // its set
         cpumask own;         // what it had, or has asked for
         cpumask given;       // what we gave it
+        std::int64_t faults = 0;  // major ones so far
+        bool counted = false;     // what it had before we knew it is no event of ours
     };
     affinity_backend(sys::os& os, const machine::topology& machine, int pid, affinity_options o);
     answer ask(const operation& op) { return model_.perform(op); }
@@ -75,6 +83,7 @@ private:
     result<void> place(int tid, thread_state& t, const cpumask& has);
     void forget(int tid);
     result<void> enforce_nodes();
+    void count_faults();
 
     sys::os& os_;                          // [const after init]
     const int pid_;                        // [const after init]
@@ -86,6 +95,7 @@ private:
     std::map<int, thread_state> known_;
     std::map<std::string, bool> handed_;   // sets whose controller was switched
     std::uint64_t changes_ = 0;            // masks set
+    std::map<std::string, detail::pressure_meter> meters_;  // by set
     std::optional<sys::mempolicy> own_policy_;  // of the calling thread, before
 };
 

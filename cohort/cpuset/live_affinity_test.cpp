@@ -7,6 +7,7 @@
 #include <atomic>
 #include <functional>
 #include <latch>
+#include <set>
 #include <thread>
 
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include <cohort/cpuset/live_apply.hpp>
 #include <cohort/cpuset/testing/cgroup_host.hpp>
 #include <cohort/sys/failing.hpp>
+#include <cohort/sys/recorded.hpp>
 
 namespace cohort::cpuset {
 namespace {
@@ -220,6 +222,42 @@ TEST(live_affinity_nodes, pages_move_and_the_policy_comes_back) {
         EXPECT_EQ(t->bind_memory(nullptr, 4096).error().code, ENOSYS) << "a recorded machine";
     }
     EXPECT_EQ(disk.get_mempolicy().value(), (sys::mempolicy{.mode = 3, .nodes = {0, 1}}));
+}
+
+/// The real system, where threads' major faults are what a test says.
+struct faulting final : sys::forwarding {
+    faulting() : sys::forwarding(sys::real()) {}
+    result<int> open(const std::string& path, sys::open_flags flags, unsigned mode) override {
+        if (!path.ends_with("/stat") || path.find("/task/") == path.npos) return inner_.open(path, flags, mode);
+        stat.add_file("/stat", "1 (a) b) S 1 1 1 0 -1 0 5 6 " + std::to_string(faults) + " 7 8\n");
+        auto fd = stat.open("/stat", flags, mode);
+        if (fd) mine.insert(*fd);
+        return fd;
+    }
+    result<void> close(int fd) override { return mine.erase(fd) ? stat.close(fd) : inner_.close(fd); }
+    result<std::size_t> read(int fd, std::span<std::byte> into) override { return mine.contains(fd) ? stat.read(fd, into) : inner_.read(fd, into); }
+    std::uint64_t now() override { return seconds * 1'000'000'000; }
+    void sleep_until(std::uint64_t) override {}
+    sys::recorded stat;
+    std::set<int> mine;
+    std::int64_t faults = 1000;
+    std::uint64_t seconds = 100;
+};
+
+TEST_F(live_affinity, major_faults_stand_in_for_a_meter_of_memory_pressure) {
+    faulting os;
+    auto t = affinity_backend::create(os, machine::load("live", sys::real()).value()).value();
+    make(*t, two_);
+    ASSERT_TRUE(t->attach("a", ::getpid(), whom::thread).has_value()) << "the test's own thread alone";
+    EXPECT_EQ(t->memory_pressure("a")->value, 0) << "what a thread had before is no event";
+    os.faults += 10;
+    EXPECT_EQ(t->memory_pressure("a")->value, 0) << "a rate needs a second";
+    ++os.seconds;
+    const auto p = t->memory_pressure("a");
+    EXPECT_EQ(p->value, 670);
+    EXPECT_EQ(p->substitute, "major page faults of its threads; 1000 is one a second");
+    EXPECT_GE(t->memory_pressure("")->value, 670) << "a set has what those below it have";
+    EXPECT_EQ(t->memory_pressure("b").error().code, ENOENT);
 }
 
 }  // namespace

@@ -307,5 +307,30 @@ TEST(live_delegate, hands_over_the_set_and_its_process_files_or_nothing) {
     EXPECT_EQ(delegate(old, find_mount(old).value(), "a", 1000, -1)->size(), 3u);
 }
 
+TEST(live_backend, memory_pressure_is_the_kernels_meter_or_says_what_stands_in_for_it) {
+    cgroup_host v1({.v1 = true});
+    v1.start(100, "");
+    EXPECT_EQ(tree_of(v1)->memory_pressure("").error().line(), "cpuset \"/\": read cpuset.memory_pressure: ENODATA: the meter is off: write 1 to cpuset.memory_pressure_enabled of the root");
+    perform(v1, "write . cpuset.memory_pressure_enabled 1;mkdir a;write a cpuset.cpus 0;write a cpuset.mems 0;attach a 100;pressure 100 10;advance 1");
+    const auto own = tree_of(v1)->memory_pressure("a");
+    ASSERT_TRUE(own) << own.error().line();
+    EXPECT_EQ(own->value, 670);
+    EXPECT_EQ(own->substitute, "");
+
+    cgroup_host v2;
+    perform(v2, "mkdir a");
+    EXPECT_EQ(tree_of(v2)->memory_pressure("a").error().code, EOPNOTSUPP);
+    EXPECT_EQ(tree_of(v2)->memory_pressure("").error().code, EOPNOTSUPP);
+    v2.extra["/sys/fs/cgroup/a/memory.pressure"] = "some avg10=1.50 avg60=0.00 avg300=0.00 total=12\nfull avg10=9.00 avg60=0.00 avg300=0.00 total=1\n";
+    v2.extra["/proc/pressure/memory"] = "some avg10=0.25 avg60=0.00 avg300=0.00 total=12\n";
+    const auto psi = tree_of(v2)->memory_pressure("a"), whole = tree_of(v2)->memory_pressure("");
+    ASSERT_TRUE(psi && whole);
+    EXPECT_EQ(psi->value, 15'000);
+    EXPECT_EQ(psi->substitute, "stalls of /sys/fs/cgroup/a/memory.pressure over 10 seconds; 1000 is a millisecond a second");
+    EXPECT_EQ(whole->value, 2'500);
+    v2.extra["/sys/fs/cgroup/a/memory.pressure"] = "rubbish\n";
+    EXPECT_EQ(tree_of(v2)->memory_pressure("a").error().code, EOPNOTSUPP);
+}
+
 }  // namespace
 }  // namespace cohort::cpuset

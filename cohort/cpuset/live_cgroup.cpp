@@ -5,7 +5,9 @@
 
 #include <cohort/cpuset/backend.hpp>
 #include <cohort/cpuset/detail/refusal.hpp>
+#include <cohort/cpuset/detail/words.hpp>
 #include <cohort/sys/fd.hpp>
+#include <cohort/sys/paths.hpp>
 #include <cohort/sys/tasks.hpp>
 
 namespace cohort::cpuset {
@@ -61,8 +63,7 @@ public:
         if (v1()) return true;
         auto text = sys::read_line(os_, place_.directory(path) + "/cgroup.subtree_control");
         if (!text) return refuse(text.error().code, path, "read cgroup.subtree_control", detail::why_not_written(os_, place_, path, "cgroup.subtree_control", "", text.error().code, stage::open));
-        const std::string padded = " " + *text + " ";
-        return padded.find(" cpuset ") != padded.npos;
+        return detail::has_word(*text, "cpuset");
     }
     result<std::vector<int>> tasks(const std::string& path) override { return numbers(path, "cgroup.procs"); }
     result<std::vector<int>> threads(const std::string& path) override { return numbers(path, v1() ? "tasks" : "cgroup.threads"); }
@@ -77,9 +78,34 @@ public:
         });
         return *names;
     }
+    result<pressure> memory_pressure(const std::string& path) override {
+        if (v1()) {
+            if (sys::read_line(os_, place_.file("", "cpuset.memory_pressure_enabled")).value_or("1") == "0") {
+                return refuse(ENODATA, path, "read cpuset.memory_pressure", "the meter is off: write 1 to cpuset.memory_pressure_enabled of the root");
+            }
+            auto text = read(path, "cpuset.memory_pressure");
+            if (!text) return std::unexpected(text.error());
+            return pressure{std::atoll(text->c_str()), {}};
+        }
+        // The hierarchy's root has no memory.pressure; what it would say is the machine's.
+        const std::string file = path.empty() && place_.whole ? sys::paths::memory_pressure : place_.directory(path) + "/memory.pressure";
+        auto text = sys::read_line(os_, file);
+        if (!text) return refuse(EOPNOTSUPP, path, "measure memory pressure", "version 2 has no meter, and there is no " + file + " to stand in for it (CONFIG_PSI, psi=1)");
+        const auto share = stalled_percent(*text);
+        if (!share) return refuse(EOPNOTSUPP, path, "measure memory pressure", file + " reads \"" + *text + "\"");
+        // A millisecond in which some task waits for memory counts as an event.
+        return pressure{static_cast<std::int64_t>(*share * 10'000), "stalls of " + file + " over 10 seconds; 1000 is a millisecond a second"};
+    }
     bool may_write(const std::string& path, const std::string& file) override { return sys::open_file(os_, place_.file(path, file), sys::open_write).has_value(); }
 
 private:
+    /// "some avg10=1.50 avg60=..." -> 1.5
+    static std::optional<double> stalled_percent(const std::string& line) {
+        const std::size_t at = line.find("avg10=");
+        double percent = 0;
+        if (!line.starts_with("some ") || at == line.npos || std::from_chars(line.data() + at + 6, line.data() + line.size(), percent).ec != std::errc()) return std::nullopt;
+        return percent;
+    }
     static std::unexpected<error> refuse(int code, const std::string& path, std::string act, std::string why) { return fail(code, set_name(path), std::move(act), std::move(why)); }
 
     /// One write call, as the kernel's handlers want it. A newline ends it: an empty text would not reach them. Nothing: it was taken.

@@ -125,6 +125,7 @@ model::model(const machine::topology& t, model_options o) : world_(std::make_uni
     w.starter_cpus = w.possible;
     w.domains_due = true;
     detail::make_domains(w);
+    w.at_risk = false;
 }
 
 model::model(std::unique_ptr<detail::world> w) : world_(std::move(w)) {}
@@ -133,14 +134,26 @@ model::model(model&&) noexcept = default;
 model& model::operator=(model&&) noexcept = default;
 
 answer model::perform(const operation& op) {
-    world_->at_risk = false;
     answer out = carry_out(*world_, op);
+    // A hotplug has made its own, as the last of its steps.
     detail::make_domains(*world_);
-    if (world_->at_risk) out.hazard = detail::risk_text;
+    // Reset where it was set, so that operations that only look write nothing: many may be under way (shared_model.hpp).
+    if (world_->at_risk) {
+        out.hazard = detail::risk_text;
+        world_->at_risk = false;
+    }
     return out;
 }
 
 model model::clone() const { return model(detail::copy(*world_)); }
+
+void model::trace(std::vector<trace_step>* into) { world_->trace = into; }
+
+void model::rebuild_domains() {
+    world_->domains_due = true;
+    detail::make_domains(*world_);
+    world_->at_risk = false;
+}
 
 bool model::is_v1() const { return world_->v1; }
 

@@ -40,6 +40,14 @@ struct answer {
     bool operator==(const answer&) const = default;
 };
 
+/// One step of a hotplug, in the order of the kernel.
+struct trace_step {
+    std::string what;   ///< notify, work, lock, compare, publish, rebind, unlock, visit, move, domains
+    std::string path;   ///< the set that it is about; "." the root, and what is about no set
+    std::string text;
+    bool operator==(const trace_step&) const = default;
+};
+
 namespace detail {
 struct world;
 }
@@ -54,6 +62,11 @@ public:
     model& operator=(model&&) noexcept;
 
     answer perform(const operation& op);
+
+    /// From now on each hotplug adds its steps here; null: no longer. `into` outlives that. A clone has none.
+    void trace(std::vector<trace_step>* into);
+    /// Makes the sched domains anew, as a write that changes a partition does. Kernel: rebuild_sched_domains().
+    void rebuild_domains();
 
     /// Another machine in the same state, to try things on. Cost: all sets and tasks.
     model clone() const;

@@ -26,14 +26,10 @@ result<chosen_tree> by_script(const tree_options& o, const std::string& command)
         return wrong(code);
     }
     cpuset::model m(*machine, {.profile = *k, .v1 = o.v1});
-    std::string text;
-    for (std::size_t line = 1; std::getline(std::cin, text); ++line) {
-        if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-        const std::string place = "standard input:" + std::to_string(line);
-        const auto op = cpuset::parse_operation(text);
-        if (!op) return wrong(usage(place + ":" + std::to_string(op.error().column) + ": " + op.error().why));
-        if (const cpuset::answer a = m.perform(*op); !a.ok()) complain(place + ": " + cpuset::to_line(*op) + ": " + errno_name(a.code) + ": " + a.why);
-    }
+    const outcome read = run_script(m, [](std::size_t line, const cpuset::operation& op, const cpuset::answer& a) {
+        if (!a.ok()) complain("standard input:" + std::to_string(line) + ": " + cpuset::to_line(op) + ": " + errno_name(a.code) + ": " + a.why);
+    });
+    if (!read || *read != exit_code::ok) return wrong(read);
     return chosen_tree{std::make_unique<tree>(tree{std::move(*machine), {std::move(m), {}}})};
 }
 
@@ -75,6 +71,17 @@ result<chosen_tree> choose_tree(const tree_options& o, const std::string& comman
     auto s = group::read_cpuset_snapshot(name, *text);
     if (!s) return std::unexpected(s.error());
     return by_snapshot(std::move(*s), name);
+}
+
+outcome run_script(cpuset::model& m, const std::function<void(std::size_t, const cpuset::operation&, const cpuset::answer&)>& each) {
+    std::string text;
+    for (std::size_t line = 1; std::getline(std::cin, text); ++line) {
+        if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
+        const auto op = cpuset::parse_operation(text);
+        if (!op) return usage("standard input:" + std::to_string(line) + ":" + std::to_string(op.error().column) + ": " + op.error().why);
+        each(line, *op, m.perform(*op));
+    }
+    return exit_code::ok;
 }
 
 std::string tree_path(std::string text) {

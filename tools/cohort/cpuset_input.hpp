@@ -2,6 +2,7 @@
 /// What explain, what-if, lint and plan look at: a snapshot's file, a script on a machine that may not be there, or the live tree.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +35,9 @@ struct chosen_tree {
     exit_code code = exit_code::ok;
 };
 result<chosen_tree> choose_tree(const tree_options& o, const std::string& command);
+
+/// Performs a script on standard input; each(line, operation, answer) after every command. A line outside of the grammar ends it as a usage error.
+outcome run_script(cpuset::model& m, const std::function<void(std::size_t, const cpuset::operation&, const cpuset::answer&)>& each);
 
 /// "/a/b", "a/b/", "a/b" -> "a/b"; "/", ".", "" -> ".".
 std::string tree_path(std::string text);

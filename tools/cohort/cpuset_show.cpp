@@ -58,6 +58,7 @@ std::size_t leave_out_bare(cpuset::snapshot& s) {
 }
 
 ordered_json reading_json(const cpuset::live_reading& live) {
+    const auto tree = cpuset::open_cgroup(sys::real(), live.place);
     ordered_json out{{"schema_version", 1}, {"mount", place_json(live.place)},
                      {"kernel", {{"release", live.profile.release}, {"profile", cpuset::kernel_name(live.profile.profile)}, {"evidence", live.profile.evidence}}},
                      {"online", live.what.online.list()}, {"memory_nodes", live.what.memory.list()}, {"boot_isolated", live.what.boot_isolated.list()},
@@ -71,6 +72,9 @@ ordered_json reading_json(const cpuset::live_reading& live) {
             one.update({{"cpus", v.cpus.list()}, {"effective_cpus", v.effective_cpus.list()}, {"mems", v.mems.list()}, {"effective_mems", v.effective_mems.list()}});
             if (!v.partition.empty()) one["partition"] = v.partition;
             one["files"] = set.files;
+            if (const auto p = tree ? (*tree)->memory_pressure(set.path == "." ? "" : set.path) : result<cpuset::pressure>(std::unexpect)) {
+                one["memory_pressure"] = {{"value", p->value}, {"substitute", p->substitute}};
+            }
         }
         out["sets"].push_back(std::move(one));
     }
@@ -114,6 +118,14 @@ outcome get(const options& o) {
         if (files.empty()) return std::unexpected(error{ENOENT, cpuset::set_name(path), "read", "it has no cpuset of its own: the set above does not hand it on"});
     }
     ordered_json j{{"schema_version", 1}, {"path", path.empty() ? "." : path}, {"files", ordered_json::object()}};
+    if (!live->place.v1() && (o.file.empty() || o.file == "cpuset.memory_pressure")) {
+        const auto p = live->tree->memory_pressure(path);
+        if (!p && !o.file.empty()) return std::unexpected(p.error());
+        if (p && o.json) j["memory_pressure"] = {{"value", p->value}, {"substitute", p->substitute}};
+        if (p && !o.json && !o.file.empty()) print(fmt::format("{}\n", p->value));
+        if (p && !o.json) complain((o.file.empty() ? fmt::format("memory pressure {}, ", p->value) : std::string()) + "a substitute: " + p->substitute);
+        std::erase(files, "cpuset.memory_pressure");
+    }
     for (const std::string& f : files) {
         auto text = live->tree->read(path, f);
         if (!text && o.file.empty()) continue;  // write-only, or gone meanwhile

@@ -4,9 +4,11 @@
 
 #include <iostream>
 #include <memory>
+
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "command.hpp"
+#include "cpuset_input.hpp"
 #include "spec_input.hpp"
 
 namespace cohort::cli {
@@ -14,13 +16,21 @@ namespace {
 
 struct options {
     std::string kernel = "6.12", machine = "live", isolated;
-    bool v1 = false, json = false;
+    bool v1 = false, json = false, trace = false;
 };
+
+using steps = std::vector<cpuset::trace_step>;
+
+std::string trace_text(const steps& all) {
+    std::string out;
+    for (const cpuset::trace_step& s : all) out += fmt::format("   {:<8} {:<12} {}\n", s.what, s.path == "." ? "/" : s.path, s.text);
+    return out;
+}
 
 bool answers_with_value(cpuset::verb v) { return v == cpuset::verb::read || v == cpuset::verb::task; }
 bool answers_with_list(cpuset::verb v) { return v == cpuset::verb::domains || v == cpuset::verb::tasks; }
 
-std::string json_line(std::size_t line, const cpuset::operation& op, const cpuset::answer& a) {
+std::string json_line(std::size_t line, const cpuset::operation& op, const cpuset::answer& a, const steps* trace) {
     nlohmann::ordered_json j{{"schema_version", 1}, {"line", line}, {"ok", a.ok()}};
     if (!a.ok()) {
         j["errno"] = errno_name(a.code);
@@ -36,6 +46,10 @@ std::string json_line(std::size_t line, const cpuset::operation& op, const cpuse
         j["path"] = a.path;
         j["policy"] = a.policy;
         if (!a.vma_policy.empty()) j["vma_policy"] = a.vma_policy;
+    }
+    if (trace) {
+        j["trace"] = nlohmann::ordered_json::array();
+        for (const cpuset::trace_step& s : *trace) j["trace"].push_back({{"step", s.what}, {"set", s.path}, {"text", s.text}});
     }
     // A script may hold any byte; JSON holds UTF-8.
     return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
@@ -62,17 +76,14 @@ outcome simulate(const options& o) {
     if (!isolated) return usage("cpuset simulate: --isolcpus \"" + o.isolated + "\": " + isolated.error().line());
     cpuset::model m(*machine, {.profile = *k, .v1 = o.v1, .boot_isolated = *isolated});
     std::ios::sync_with_stdio(false);
-    std::string text;
-    for (std::size_t line = 1; std::getline(std::cin, text); ++line) {
-        if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-        const auto op = cpuset::parse_operation(text);
-        if (!op) return usage("standard input:" + std::to_string(line) + ":" + std::to_string(op.error().column) + ": " + op.error().why);
-        const cpuset::answer a = m.perform(*op);
-        print(o.json ? json_line(line, *op, a) : text_line(line, *op, a));
+    steps trace;
+    if (o.trace) m.trace(&trace);
+    return run_script(m, [&](std::size_t line, const cpuset::operation& op, const cpuset::answer& a) {
+        print(o.json ? json_line(line, op, a, o.trace ? &trace : nullptr) : text_line(line, op, a) + trace_text(trace));
+        trace.clear();
         // Whoever waits for this answer before the next command gets it now.
         if (std::cin.rdbuf()->in_avail() <= 0) std::fflush(stdout);
-    }
-    return exit_code::ok;
+    });
 }
 
 }  // namespace
@@ -84,6 +95,7 @@ void add_cpuset_simulate(registry& all) {
         .option("--machine", o->machine, "MACHINE", "live, synthetic:DESCRIPTION (hwloc's), or a file of hwloc's XML; default: live")
         .option("--isolcpus", o->isolated, "LIST", "CPUs outside of all sched domains since boot: the kernel's isolcpus=domain,LIST")
         .flag("--v1", o->v1, "the controller is bound to a version 1 hierarchy")
+        .flag("--trace", o->trace, "after each hotplug, its steps in the kernel's order")
         .flag("--json", o->json, "print one JSON object a command")
         .notes("The script is read from standard input, one command a line:\n"
                "  mkdir P | rmdir P | write P FILE VALUE... | read P FILE | attach P TASK | fork TASK CHILD | exit TASK\n"

@@ -84,5 +84,17 @@ TEST_F(cpuset_cli, simulate_takes_any_byte_in_a_value) {
     EXPECT_EQ(objects(r.out).at(1)["errno"], "EINVAL");
 }
 
+TEST_F(cpuset_cli, simulate_traces_a_hotplug_within_its_answer) {
+    const ran r = simulate("mkdir a\ncpu 3 offline\n", std::string("--trace --json") + eight);
+    EXPECT_EQ(r.code, 0) << r.err;
+    const auto all = objects(r.out);
+    ASSERT_EQ(all.size(), 2u);
+    EXPECT_TRUE(all[0]["trace"].empty());
+    EXPECT_EQ(all[1]["trace"][0]["step"], "notify");
+    EXPECT_EQ(all[1]["trace"].back()["step"], "domains");
+    EXPECT_THAT(simulate("mkdir a\ncpu 3 offline\n", std::string("--trace") + eight).out, HasSubstr("   visit    a            CPUs \"0-7\" -> CPUs \"0-2,4-7\"\n"));
+    EXPECT_THAT(simulate("cpu 3 offline\n", eight).out, ::testing::Not(HasSubstr("visit")));
+}
+
 }  // namespace
 }  // namespace cohort::cli

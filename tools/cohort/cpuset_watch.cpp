@@ -13,7 +13,7 @@ namespace {
 
 struct options {
     std::int64_t interval = 1000, seconds = 0;
-    bool json = false, restore = false, verbose = false, any = false;
+    bool json = false, restore = false, pressure = false, verbose = false, any = false;
     std::string plan;
 };
 
@@ -21,6 +21,18 @@ void tell(const options& o, const cpuset::live_change& c) {
     if (!o.json) print(c.line() + "\n");
     else print(nlohmann::ordered_json{{"schema_version", 1}, {"path", c.path}, {"file", c.file}, {"was", c.was}, {"now", c.now}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     std::fflush(stdout);
+}
+
+/// Memory pressure of all sets, where there is a meter or what stands in for one.
+std::map<std::string, std::int64_t> pressures(cpuset::backend& tree, const cpuset::snapshot& s, std::string& substitute) {
+    std::map<std::string, std::int64_t> out;
+    for (const cpuset::set_snapshot& set : s.sets) {
+        if (const auto p = tree.memory_pressure(set.path == "." ? "" : set.path)) {
+            out[set.path] = p->value;
+            substitute = p->substitute;
+        }
+    }
+    return out;
 }
 
 outcome watch(const options& o) {
@@ -32,6 +44,13 @@ outcome watch(const options& o) {
     auto before = cpuset::read_live(os, {.tasks = o.restore});
     if (!before) return std::unexpected(before.error());
     if (o.restore && !live->tree->v1()) complain("cpuset watch: --restore: version 2 forgets nothing when CPUs go offline; there is nothing to restore");
+    std::map<std::string, std::int64_t> pressed;
+    if (o.pressure) {
+        std::string substitute;
+        if (auto first = live->tree->memory_pressure(""); !first) return std::unexpected(first.error());
+        pressed = pressures(*live->tree, before->what, substitute);
+        if (!substitute.empty()) complain("cpuset watch: --pressure: a substitute: " + substitute);
+    }
     cpuset::live_watch news(os);
     cpuset::restorer memory(before->what);
     const std::uint64_t second = 1'000'000'000, end = o.seconds ? os.now() + static_cast<std::uint64_t>(o.seconds) * second : ~std::uint64_t{0};
@@ -43,6 +62,15 @@ outcome watch(const options& o) {
         auto now = cpuset::read_live(os, {.tasks = o.restore});
         if (!now) return std::unexpected(now.error());
         for (const cpuset::live_change& c : changes_between(before->what, now->what)) tell(o, c);
+        if (o.pressure) {
+            std::string substitute;
+            const auto then = std::exchange(pressed, pressures(*live->tree, now->what, substitute));
+            for (const auto& [path, value] : pressed) {
+                const auto was = then.find(path);
+                const std::int64_t old = was == then.end() ? 0 : was->second;
+                if (old != value) tell(o, {path, "cpuset.memory_pressure", std::to_string(old), std::to_string(value)});
+            }
+        }
         if (o.restore) {
             memory.learn(now->what);
             const auto steps = memory.steps(now->what);
@@ -116,6 +144,7 @@ void add_cpuset_watch(registry& all) {
         .number("--interval", w->interval, 10, 3'600'000, "milliseconds between looks when nothing is told by the kernel; default: 1000")
         .number("--seconds", w->seconds, 0, 1'000'000'000, "end after so many; default: at Ctrl-C")
         .flag("--restore", w->restore, "version 1: give sets back what a hotplug took from them, once it is there again, and threads that were moved away")
+        .flag("--pressure", w->pressure, "tell memory pressure too; version 2 has no meter, stalls (PSI) stand in for it")
         .flag("--json", w->json, "print one JSON object a change")
         .notes("The kernel tells changes of partitions and of CPUs at once; everything else is seen at the next look.")
         .run([w] { return watch(*w); });

@@ -2,6 +2,7 @@
 /// The state of a model, and what the files of this folder do to it. Functions that answer a `verdict` change nothing when it is a refusal.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -114,6 +115,7 @@ struct world_data {
 struct world : world_data {
     std::unique_ptr<group> root;
     std::map<std::string, task, std::less<>> tasks;
+    std::vector<trace_step>* trace = nullptr;  // where steps of a hotplug go, if anywhere; a copy has none
     const group* user = nullptr;       // commands are given by the user that this group is delegated to; null: root
 
     bool admin() const { return !user; }
@@ -121,6 +123,9 @@ struct world : world_data {
 
 // copy.cpp
 std::unique_ptr<world> copy(const world& w);
+/// Only those of the sets directly below the root, with all below them, for which keep() answers true, and their tasks. The others are as if they had never been made, save that the
+/// CPUs which they have taken from the root stay taken.
+std::unique_ptr<world> copy_part(const world& w, const std::function<bool(const group&)>& keep);
 
 // tree.cpp
 group* find(world& w, std::string_view path);

@@ -93,8 +93,8 @@ public:
         owners[path] = uid;
         return {};
     }
-    result<void> mkdir(const std::string& path, unsigned) override { return done(perform({.what = verb::mkdir, .path = set_of(path)}), path, "mkdir"); }
-    result<void> rmdir(const std::string& path) override { return done(perform({.what = verb::rmdir, .path = set_of(path)}), path, "rmdir"); }
+    result<void> mkdir(const std::string& path, unsigned mode) override { return !path.starts_with(point) ? disk.mkdir(path, mode) : done(perform({.what = verb::mkdir, .path = set_of(path)}), path, "mkdir"); }
+    result<void> rmdir(const std::string& path) override { return !path.starts_with(point) ? disk.rmdir(path) : done(perform({.what = verb::rmdir, .path = set_of(path)}), path, "rmdir"); }
     result<std::vector<std::string>> list_dir(const std::string& path) override {
         if (!path.starts_with(point)) return disk.list_dir(path);
         if (!is_set(path)) return refuse(ENOENT, path, "list");
@@ -117,6 +117,7 @@ public:
     std::vector<std::string> writes;                                 ///< "a/cpuset.cpus 2-3", those that were refused too
     std::set<std::string> read_only;                                 ///< files this user may not write, by path
     std::map<std::string, unsigned> owners;
+    std::map<std::string, std::string> extra;                        ///< files that the model does not have, by path
     std::function<int(const std::string& path)> on_write, on_open;  ///< an errno, or 0
     std::function<void(const std::string& path)> on_list;           ///< what happens right after a directory was listed
 
@@ -144,6 +145,7 @@ private:
         return out;
     }
     result<std::string> content(const std::string& path) {
+        if (const auto it = extra.find(path); it != extra.end()) return it->second;
         if (path.starts_with("/proc/")) return proc(path);
         if (!path.starts_with(point + "/")) return refuse(ENOENT, path, "open");
         if (const int code = on_open ? on_open(path) : 0) return refuse(code, path, "open");
