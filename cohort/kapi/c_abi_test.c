@@ -399,6 +399,25 @@ int c_rwsem_keeps_writers_from_readers(void) {
     return 0;
 }
 
+int c_a_model_of_cpusets_answers_as_the_kernel(void) {
+    cohort_cpuset *c = NULL;
+    char text[64];
+    CHECK(cohort_cpuset_alloc("synthetic:pack:2 numa:1 core:2 pu:2", NULL, 0, &c) == 0);
+    CHECK(cohort_cpuset_perform(c, "mkdir a", NULL, 0) == 0);
+    CHECK(cohort_cpuset_perform(c, "write a cpuset.cpus 2-3", NULL, 0) == 0);
+    CHECK(cohort_cpuset_perform(c, "write a cpuset.cpus.partition isolated", NULL, 0) == 0);
+    CHECK(cohort_cpuset_perform(c, "read . cpuset.cpus.effective", text, sizeof text) == 7 && !strcmp(text, "0-1,4-7"));
+    CHECK(cohort_cpuset_perform(c, "domains", text, sizeof text) == 7 && !strcmp(text, "0-1,4-7"));
+    CHECK(cohort_cpuset_perform(c, "write a cpuset.cpus 99", NULL, 0) == -ERANGE && strlen(cohort_last_error()) > 10);
+    CHECK(cohort_cpuset_perform(c, "dance a", NULL, 0) == -EBADMSG && strstr(cohort_last_error(), "column 1"));
+    CHECK(cohort_cpuset_perform(NULL, "domains", NULL, 0) == -EINVAL && cohort_cpuset_perform(c, NULL, NULL, 0) == -EINVAL);
+    cohort_cpuset_free(c);
+    cohort_cpuset_free(NULL);
+    CHECK(cohort_cpuset_alloc(NULL, "2.4", 0, &c) == -EINVAL && cohort_cpuset_alloc(NULL, NULL, 0, NULL) == -EINVAL);
+    CHECK(cohort_cpuset_alloc("synthetic:nonsense", NULL, 1, &c) == -EINVAL);
+    return 0;
+}
+
 int c_the_library_is_of_the_header_s_version(void) {
     CHECK(cohort_version_number() == COHORT_VERSION_NUMBER);
     CHECK(!strcmp(cohort_version(), "0.1.0"));

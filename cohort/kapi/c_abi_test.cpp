@@ -27,6 +27,7 @@ CLAIM(percpu_objects_are_counted_exactly_whatever_their_alignment)
 CLAIM(percpu_refuses_by_negative_errno)
 CLAIM(counters_sum_exactly_and_keep_to_limits)
 CLAIM(rwsem_keeps_writers_from_readers)
+CLAIM(a_model_of_cpusets_answers_as_the_kernel)
 CLAIM(the_library_is_of_the_header_s_version)
 
 /// An instance may use the CPUs that its creator could: one of two. A mask of the other one stops it.

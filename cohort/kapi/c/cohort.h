@@ -236,6 +236,19 @@ COHORT_API void cohort_rwsem_write_lock(cohort_rwsem *s);
 COHORT_API int cohort_rwsem_write_trylock(cohort_rwsem *s); /* 1: locked; 0: somebody holds it or waits */
 COHORT_API void cohort_rwsem_write_unlock(cohort_rwsem *s);
 
+/* --- cpusets: a model of the kernel's, to ask what a write will do -------------------------------------------------------------------------- */
+
+typedef struct cohort_cpuset cohort_cpuset;
+
+/* machine: "live", "synthetic:pack:2 core:4 pu:2" or a file of hwloc's XML, NULL is "live"; kernel: "6.1", "6.12" or "7.0", NULL is "6.12"; v1: not 0, a version 1 hierarchy.
+ * Errors: -EINVAL (kernel, machine), -ENOENT (the file), -ENOMEM. */
+COHORT_API int cohort_cpuset_alloc(const char *machine, const char *kernel, int v1, cohort_cpuset **out);
+/* NULL is allowed. */
+COHORT_API void cohort_cpuset_free(cohort_cpuset *c);
+/* One command of `cohort cpuset simulate`, such as "write a/b cpuset.cpus 0-3". Any thread. text: the answer's value, if any; lists have blanks between. Returns its length, which
+ * may be size or more: then it was cut; or the kernel's answer as a negative errno, with the reason as the sentence. A line outside of the grammar is -EBADMSG. */
+COHORT_API int cohort_cpuset_perform(cohort_cpuset *c, const char *command, char *text, size_t size);
+
 #ifdef __cplusplus
 }
 #endif
