@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include <cohort/cpuset/live_apply.hpp>
+#include <cohort/group/cpuset_view.hpp>
 #include <cohort/sys/fd.hpp>
 
 namespace cohort::group {
@@ -67,6 +69,17 @@ result<void> check_output(sys::os& os, const std::string& path) {
     return {};
 }
 
+result<void> change_back(sys::os& os, cpuset::backend& sets, const cpuset::operation& op) {
+    const std::uint64_t until = os.now() + 3'000'000'000;
+    for (;;) {
+        const cpuset::apply_report done = cpuset::apply_steps(sets, {&op, 1}, {.partitions_must_hold = false});
+        if (done.ok()) return {};
+        // A killed process leaves its set a moment after it has been killed.
+        if (op.what != cpuset::verb::rmdir || done.failure->code != EBUSY || os.now() >= until) return std::unexpected(*done.failure);
+        os.sleep_until(os.now() + 10'000'000);
+    }
+}
+
 }  // namespace
 
 std::string run_directory(sys::os& os) {
@@ -119,12 +132,14 @@ std::expected<applied, std::vector<error>> applied::apply(const plan& p, sys::os
                 break;
             case step::form::check_input: done = check_input(os, s.target); break;
             case step::form::check_output: done = check_output(os, s.target); break;
-            case step::form::run_job: break;  // run.hpp
+            case step::form::change_cpuset: break;  // below, together
+            case step::form::run_job: break;        // run.hpp
         }
         if (done) continue;
         wrong.push_back(in_object(done.error(), s.object));
         if (changes) break;
     }
+    if (wrong.empty()) wrong = up.change_cpusets(p);
     if (wrong.empty()) return up;
     for (error& e : up.undo()) wrong.push_back(std::move(e));
     return std::unexpected(std::move(wrong));
@@ -140,6 +155,38 @@ std::vector<error> applied::undo() {
         if (auto r = last(); !r) wrong.push_back(r.error());
     }
     return wrong;
+}
+
+std::vector<error> applied::change_cpusets(const plan& p) {
+    std::vector<cpuset::operation> changes;
+    for (const step& s : p.steps) {
+        if (s.kind == step::form::change_cpuset) changes.push_back(s.change);
+    }
+    if (changes.empty()) return {};
+    auto tree = cpuset::open_cgroup(*os_, p.machine.cpusets->place);
+    if (!tree) return {tree.error()};
+    sets_ = std::move(*tree);
+    cpuset::apply_report done = cpuset::apply_steps(*sets_, changes);
+    if (!done.ok()) {
+        std::vector<error> wrong{*done.failure};
+        wrong.insert(wrong.end(), done.not_undone.begin(), done.not_undone.end());
+        return wrong;
+    }
+    for (const step& s : p.steps) {
+        for (const cpuset::operation& op : s.undo) undo_.push_back([os = os_, sets = sets_, op] { return change_back(*os, *sets, op); });
+    }
+    return {};
+}
+
+std::vector<error> applied::broken_partitions(const plan& p) const {
+    std::vector<error> out;
+    for (const cohort_plan& c : p.cohorts) {
+        if (!sets_ || c.keep.by != keeping::form::kernel || c.keep.partition.empty()) continue;
+        const auto reads = sets_->read(c.keep.set, "cpuset.cpus.partition");
+        if (!reads) out.push_back(reads.error());
+        else if (*reads != c.keep.partition) out.push_back({EINVAL, "cohort \"" + c.name + "\"", "keep its partition", "it reads \"" + *reads + "\" now"});
+    }
+    return out;
 }
 
 /// The claim is a file that only one process can create. One whose writer has died is moved aside first, by a rename that only one of

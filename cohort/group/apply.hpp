@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <cohort/base/error.hpp>
+#include <cohort/cpuset/backend.hpp>
 #include <cohort/group/plan.hpp>
 #include <cohort/sys/os.hpp>
 
@@ -24,23 +25,29 @@ namespace cohort::group {
 class applied {
 public:
     /// Does the steps in order and stops at the first that changes something and fails; checks are all made, so that every missing
-    /// command and every unwritable output is told in one run. Errors: EBUSY, a cohort of that name is up; ENOENT, EACCES, EISDIR ...
-    /// of commands, inputs and outputs. `run_dir` is where names are taken; it is made when it is missing, and stays.
+    /// command and every unwritable output is told in one run. Cpusets come last, when nothing else is in the way, whole or not at all. Errors: EBUSY, a cohort of that name is up; ENOENT, EACCES, EISDIR ...
+    /// of commands, inputs and outputs; those of cpuset::apply_steps. `run_dir` is where names are taken; it is made when it is missing, and stays.
     static std::expected<applied, std::vector<error>> apply(const plan& p, sys::os& os, const std::string& run_dir);
 
     applied(applied&&) noexcept = default;
     applied& operator=(applied&&) = delete;
     ~applied();
 
-    /// Undoes everything; what could not be undone is told and left. A second call does nothing.
+    /// Partitions that are none any more: a hotplug or somebody else's write has made them invalid. Asked before undo().
+    std::vector<error> broken_partitions(const plan& p) const;
+
+    /// Undoes everything; what could not be undone is told and left. A set is waited for as long as what the jobs have left behind is ending, 3 seconds at most. A second call does
+    /// nothing.
     std::vector<error> undo();
 
 private:
     explicit applied(sys::os& os) : os_(&os) {}
     result<void> claim(const step& s, const std::string& run_dir);
     result<void> make_directory(const step& s);
+    std::vector<error> change_cpusets(const plan& p);
 
     sys::os* os_;
+    std::shared_ptr<cpuset::backend> sets_;  // null: no sets are made
     std::vector<std::function<result<void>()>> undo_;
 };
 

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include <cohort/group/cpuset_view.hpp>
+#include <cohort/group/detail/plan_cpusets.hpp>
 #include <cohort/group/quantity.hpp>
 
 namespace cohort::group {
@@ -92,6 +94,7 @@ struct planner {
     const spec& in;
     const machine_view& machine;
     plan out;
+    std::vector<step> cpuset_steps = {};
 
     void cohorts();
     void sharing();
@@ -154,13 +157,11 @@ void planner::sharing() {
 void planner::promises() {
     for (cohort_plan& c : out.cohorts) {
         if (c.cpus.empty()) continue;
-        c.enforced.push_back("its jobs run on " + cpus_text(c.cpus) + " only: affinity, set before their first instruction");
+        detail::promise_cpus(c, out);
         if (c.memory > 0) {
             c.enforced.push_back("blocks of its pipes take at most " + human_bytes(static_cast<double>(c.memory)) + " together: charged to its account group");
             c.advisory.push_back("memory of its exec jobs is not limited: that needs a memory cgroup");
         }
-        c.advisory.push_back("other programs may run there too: no cpuset partition is made");
-        c.advisory.push_back("a job can widen its own affinity, and memory may come from any node");
         if (!c.siblings_elsewhere.empty()) {
             c.advisory.push_back(cpus_text(c.siblings_elsewhere) + (c.siblings_elsewhere.weight() == 1 ? " shares its core" : " share their cores") +
                                  " with another cohort: no core scheduling cookie is set");
@@ -252,6 +253,7 @@ void planner::steps() {
     for (const cohort_plan& c : out.cohorts) out.steps.push_back({step::form::claim_name, "cohort \"" + c.name + "\"", c.name});
     if (!in.workdir.empty()) out.steps.push_back({step::form::make_directory, "workdir", out.workdir});
     for (const job_plan& j : out.jobs) checks(j);
+    std::move(cpuset_steps.begin(), cpuset_steps.end(), std::back_inserter(out.steps));
     for (int wave = 1; wave <= out.waves(); ++wave) {
         for (const job_plan& j : out.jobs) {
             if (j.wave == wave) out.steps.push_back({step::form::run_job, "job \"" + j.spec.name + "\"", j.spec.name});
@@ -273,6 +275,7 @@ std::string step::text() const {
         case form::check_command: return object + ": find command " + target;
         case form::check_input: return object + ": see that " + target + " can be read";
         case form::check_output: return object + ": see that " + target + " can be written";
+        case form::change_cpuset: return object + ": " + cpuset::to_line(change);
         case form::run_job: return object + ": run";
     }
     return {};
@@ -283,6 +286,11 @@ std::string step::undo_text() const {
         case form::claim_name: return "give it back";
         case form::make_directory: return "remove it if made here and empty";
         case form::run_job: return "end its processes, remove unfinished output";
+        case form::change_cpuset: {
+            std::string out;
+            for (const cpuset::operation& op : undo) out += (out.empty() ? "" : "; ") + cpuset::to_line(op);
+            return out;
+        }
         default: return {};
     }
 }
@@ -297,6 +305,12 @@ cpumask asked_cpus(const cpu_wish& wish, const machine_view& machine) { return p
 
 std::vector<fault> check_cpus(const spec& s, const machine_view& machine) {
     std::vector<fault> out;
+    for (const cohort_spec& c : s.cohorts) {
+        if (c.mems.empty() || !machine.cpusets) continue;
+        const nodemask nodes = machine.cpusets->machine.node_numbers(), missing = nodemask::parse_list(c.mems).value_or(nodemask{}) - nodes;
+        if (missing.empty()) continue;
+        out.push_back({s.file, c.mems_at, "cohort \"" + c.name + "\"", fmt::format("mems \"{}\": machine {} has nodes {}, not {}", c.mems, machine.name, nodes.list(), missing.list())});
+    }
     for (const cohort_spec& c : s.cohorts) {
         if (c.cpus.kind != cpu_wish::form::list || !cpumask::parse_list(c.cpus.text)) continue;
         const auto here = cpumask::parse_list(c.cpus.text, last_cpu(machine) + 1);
@@ -328,8 +342,9 @@ plan make_plan(const spec& s, const machine_view& machine, const std::string& he
     p.out.stop_on_failure = s.stop_on_failure;
     p.cohorts();
     p.sharing();
-    p.promises();
     p.jobs();
+    p.cpuset_steps = detail::plan_cpusets(s, p.out);
+    p.promises();
     p.waves();
     p.steps();
     return std::move(p.out);

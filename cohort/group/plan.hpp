@@ -9,11 +9,13 @@
 /// Kernel: none. The words online, possible and affinity are the kernel's.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include <cohort/base/cpumask.hpp>
+#include <cohort/cpuset/operation.hpp>
 #include <cohort/group/spec.hpp>
 
 namespace cohort::group {
@@ -23,6 +25,8 @@ struct unusable {
     cpumask cpus;
     std::string reason;  // "offline", "not in this process's affinity", ...
 };
+
+struct cpuset_view;
 
 /// What a plan has to know of a machine; the machine may be one that is not there.
 struct machine_view {
@@ -35,6 +39,27 @@ struct machine_view {
     std::vector<int> core;             // core[cpu]: which physical core; -1 for a number that is no CPU
     std::optional<double> cpu_limit;   // cpu.max as a number of CPUs
     std::string cpu_limit_reason;      // which cgroup says so
+    std::shared_ptr<const cpuset_view> cpusets;  // null: not looked at (cpuset_view.hpp)
+};
+
+/// By what a cohort's CPUs and nodes are kept.
+struct keeping {
+    enum class form {
+        affinity,  // set once, before a job's first instruction
+        emulated,  // affinity and memory policy, looked after while its commands run
+        kernel,    // a set of the kernel's
+    };
+    cpuset_policy policy = cpuset_policy::none;
+    form by = form::affinity;
+    std::string backend = "affinity";  // "cgroup v2 at /sys/fs/cgroup"
+    std::string set = {};              // kernel: the set, from the top
+    std::string procs = {};            // kernel: the file that takes processes
+    std::string partition = {};        // asked for; kernel, version 2: what the set is
+    nodemask mems = {};                // empty: any
+    std::string fallback = {};         // why it is not the kernel, where that was wanted
+
+    /// "set cohort-web, cgroup v2 at /sys/fs/cgroup, partition root, nodes 0".
+    std::string text() const;
 };
 
 struct cohort_plan {
@@ -45,6 +70,7 @@ struct cohort_plan {
     std::vector<unusable> dropped;     // asked and not usable
     std::vector<unusable> shared;      // CPUs that another cohort has too; reason: its name
     cpumask siblings_elsewhere;        // CPUs here whose core has a CPU of another cohort
+    keeping keep;
     std::uint64_t memory = 0;          // limit of its account group; 0: none
     std::vector<std::string> jobs;
     std::vector<std::string> enforced, advisory;
@@ -62,10 +88,12 @@ struct job_plan {
 
 /// One thing that will be done, and how it is undone.
 struct step {
-    enum class form { claim_name, make_directory, check_command, check_input, check_output, run_job };
+    enum class form { claim_name, make_directory, check_command, check_input, check_output, change_cpuset, run_job };
     form kind = form::run_job;
     std::string object;  // `cohort "left"`, `job "pack"`
     std::string target;  // the name, path or command it is about
+    cpuset::operation change = {};             // change_cpuset
+    std::vector<cpuset::operation> undo = {};  // of it, at the end
 
     std::string text() const;
     std::string undo_text() const;  // empty: changes nothing
@@ -93,7 +121,7 @@ struct plan {
     int waves() const;
 };
 
-/// Faults of a spec against a machine: CPU numbers that do not exist there (offline ones do exist). Expects a spec whose lists parse;
+/// Faults of a spec against a machine: CPU and node numbers that do not exist there (offline CPUs do exist). Expects a spec whose lists parse;
 /// others are skipped.
 std::vector<fault> check_cpus(const spec& s, const machine_view& machine);
 

@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include <cohort/group/plan.hpp>
+#include <cohort/group/detail/kept_json.hpp>
 
 namespace cohort::group {
 namespace {
@@ -28,6 +28,7 @@ void cohort_text(std::string& out, const cohort_plan& c) {
     out += fmt::format("\ncohort \"{}\": {} (asked: {})\n", c.name, cpus_text(c.cpus), c.asked_text);
     for (const unusable& d : c.dropped) out += fmt::format("  dropped   {}: {}\n", cpus_text(d.cpus), d.reason);
     for (const unusable& s : c.shared) out += fmt::format("  shared    {} with cohort \"{}\"\n", cpus_text(s.cpus), s.reason);
+    if (c.keep.policy != cpuset_policy::none) out += fmt::format("  kept by   {}\n", c.keep.text());
     for (const std::string& e : c.enforced) out += fmt::format("  enforced  {}\n", e);
     for (const std::string& a : c.advisory) out += fmt::format("  advisory  {}\n", a);
 }
@@ -79,6 +80,24 @@ nlohmann::json job_json(const job_plan& j) {
 
 }  // namespace
 
+nlohmann::json kept_json(const keeping& k) {
+    static constexpr const char* policies[] = {"none", "require", "prefer", "emulate"};
+    static constexpr const char* forms[] = {"affinity", "emulated", "kernel"};
+    nlohmann::json out{{"policy", policies[static_cast<int>(k.policy)]}, {"by", forms[static_cast<int>(k.by)]}, {"backend", k.backend}, {"text", k.text()}};
+    for (const auto& [key, text] : {std::pair{"set", &k.set}, {"partition", &k.partition}, {"fallback", &k.fallback}}) {
+        if (!text->empty()) out[key] = *text;
+    }
+    if (!k.mems.empty()) out["mems"] = k.mems.list();
+    return out;
+}
+
+std::string keeping::text() const {
+    std::string out = by == form::kernel ? "set " + set + ", " + backend : backend;
+    if (!partition.empty() && by == form::kernel) out += ", partition " + partition;
+    if (!mems.empty()) out += ", nodes " + mems.list();
+    return fallback.empty() ? out : out + " (" + fallback + ")";
+}
+
 std::string plan_text(const plan& p) {
     const machine_view& m = p.machine;
     std::string out = fmt::format("plan of {} on machine {}: {} of {} CPUs usable\n", p.file, m.name, m.usable.weight(), m.possible.weight());
@@ -123,12 +142,13 @@ std::string plan_json(const plan& p) {
                                   {"shared", lost_json(c.shared, "cohort")},
                                   {"siblings_elsewhere", c.siblings_elsewhere.list()},
                                   {"jobs", c.jobs},
+                                  {"kept_by", kept_json(c.keep)},
                                   {"enforced", c.enforced},
                                   {"advisory", c.advisory}});
     }
     for (const job_plan& j : p.jobs) out["jobs"].push_back(job_json(j));
     for (const step& s : p.steps) {
-        static constexpr const char* names[] = {"claim_name", "make_directory", "check_command", "check_input", "check_output", "run_job"};
+        static constexpr const char* names[] = {"claim_name", "make_directory", "check_command", "check_input", "check_output", "change_cpuset", "run_job"};
         nlohmann::json row{{"kind", names[static_cast<int>(s.kind)]}, {"object", s.object}, {"target", s.target}, {"text", s.text()}};
         if (!s.undo_text().empty()) row["undo"] = s.undo_text();
         out["steps"].push_back(std::move(row));

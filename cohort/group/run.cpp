@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include <cohort/group/cpuset_view.hpp>
 #include <cohort/group/detail/job.hpp>
 #include <cohort/sys/fd.hpp>
 
@@ -21,7 +22,7 @@ namespace {
 class scheduler {
 public:
     scheduler(const plan& p, sys::os& os, const run_options& options)
-        : plan_(p), os_(os), options_(options), accounts_(static_cast<int>(p.cohorts.size()) + 1) {}
+        : plan_(p), os_(os), options_(options), accounts_(static_cast<int>(p.cohorts.size()) + 1), hold_(os, p.machine.cpusets ? p.machine.cpusets->machine : no_machine) {}
 
     run_report run() {
         start_ = os_.now();
@@ -48,6 +49,7 @@ public:
 private:
     void prepare() {
         for (const cohort_plan& c : plan_.cohorts) {
+            cohorts_[c.name] = &c;
             // Names are labels of 31 bytes at most there.
             payers_[c.name] = accounts_->create(accounts_->root(), c.name.substr(0, 31), c.memory > 0 ? c.memory : account::unlimited).value();
         }
@@ -69,7 +71,7 @@ private:
             r.state = job_state::failed;
             r.why = why;
         }
-        return {reports_, {}, since_start(), {}};
+        return {.jobs = reports_, .memory = {}, .seconds = since_start(), .lost = {}, .undo_errors = {}};
     }
 
     void loop() {
@@ -84,6 +86,9 @@ private:
                 lock.lock();
             }
             if (all) return;
+            lock.unlock();
+            hold_.look();
+            lock.lock();
             changed_.wait_for(lock, std::chrono::nanoseconds(options_.interval_ns), [this] { return std::exchange(dirty_, false); });
         }
     }
@@ -127,7 +132,7 @@ private:
         r.state = job_state::running;
         r.started = since_start();
         threads_.emplace_back([this, i] {
-            detail::run_job(plan_.jobs[i], {os_, options_, stop_.get_token(), payers_.at(plan_.jobs[i].spec.cohort), stop_read_.get(), [this, i](const auto& change) {
+            detail::run_job(plan_.jobs[i], {os_, options_, stop_.get_token(), *cohorts_.at(plan_.jobs[i].spec.cohort), hold_, payers_.at(plan_.jobs[i].spec.cohort), stop_read_.get(), [this, i](const auto& change) {
                                                 {
                                                     const std::lock_guard guard(mutex_);
                                                     const job_state was = reports_[i].state;
@@ -147,6 +152,9 @@ private:
     sys::os& os_;
     const run_options& options_;
     account::local_table accounts_;                      // what cohorts hold of memory
+    std::map<std::string_view, const cohort_plan*> cohorts_;  // [const after prepare()]
+    inline static const machine::topology no_machine = {};
+    detail::holder hold_;
     std::map<std::string_view, account::group> payers_;  // [const after prepare()] by cohort
     std::uint64_t start_ = 0;
     std::map<std::string_view, std::size_t> index_;  // [const after prepare()]
@@ -176,7 +184,7 @@ const char* state_name(job_state s) {
 }
 
 bool run_report::ok() const {
-    return undo_errors.empty() && std::all_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::ok; });
+    return lost.empty() && undo_errors.empty() && std::all_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::ok; });
 }
 
 std::optional<error> run_report::first_error() const {
@@ -188,11 +196,12 @@ std::optional<error> run_report::first_error() const {
             return e;
         }
     }
+    if (!lost.empty()) return lost.front();
     return undo_errors.empty() ? std::nullopt : std::optional(undo_errors.front());
 }
 
 bool run_report::only_refused() const {
-    return undo_errors.empty() &&
+    return lost.empty() && undo_errors.empty() &&
            std::any_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::refused; }) &&
            std::none_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::failed; });
 }

@@ -73,6 +73,7 @@ struct run_report {
     std::vector<job_report> jobs;  // in the order of the plan
     std::vector<memory_report> memory;  // of each cohort that has a pipe
     double seconds = 0;
+    std::vector<error> lost;         // what was promised and did not hold to the end: applied::broken_partitions()
     std::vector<error> undo_errors;
 
     bool ok() const;

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <cohort/group/detail/kept_json.hpp>
 #include <cohort/group/quantity.hpp>
 #include <cohort/group/run.hpp>
 #include <cohort/group/table.hpp>
@@ -88,11 +89,16 @@ std::string report_text(const plan& p, const run_report& r) {
                j.pipe && j.state == job_state::ok ? fmt::format("{} of {}", j.ordered, j.blocks) : "", check_text(j)});
     }
     out += t.text("  ");
+    for (const cohort_plan& c : p.cohorts) {
+        if (c.keep.policy == cpuset_policy::none) continue;
+        out += fmt::format("\n  cohort \"{}\" was kept by {}", c.name, c.keep.text());
+        for (const std::string& a : c.advisory) out += "\n    only advisory: " + a;
+    }
     for (const memory_report& m : r.memory) {
         out += fmt::format("\n  blocks of cohort \"{}\" took {} at most{}", m.cohort, human_bytes(static_cast<double>(m.peak)),
                            m.limit > 0 ? ", its limit is " + human_bytes(static_cast<double>(m.limit)) : "");
     }
-    if (!r.memory.empty()) out += "\n";
+    if (!out.ends_with('\n')) out += "\n";
     for (const job_report& j : r.jobs) {
         if (j.window > 0) {
             out += fmt::format("  \"{}\": {} blocks and {} in flight at most; its reader waited {} times for room{}\n", j.name, j.window,
@@ -110,17 +116,18 @@ std::string report_json(const plan& p, const run_report& r, int exit_code) {
     nlohmann::json out{{"schema_version", 1}, {"kind", "report"},   {"file", p.file},           {"ok", r.ok()},
                        {"exit_code", exit_code}, {"seconds", r.seconds}, {"workdir", p.workdir}};
     out["machine"] = {{"name", p.machine.name}, {"possible", p.machine.possible.list()}, {"usable", p.machine.usable.list()}};
-    for (const char* key : {"cohorts", "jobs", "undo_errors"}) out[key] = nlohmann::json::array();
+    for (const char* key : {"cohorts", "jobs", "lost", "undo_errors"}) out[key] = nlohmann::json::array();
     for (const cohort_plan& c : p.cohorts) {
         auto shared = nlohmann::json::array();
         for (const unusable& s : c.shared) shared.push_back({{"cpus", s.cpus.list()}, {"cohort", s.reason}});
-        out["cohorts"].push_back({{"name", c.name}, {"cpus", c.cpus.list()}, {"shared", shared}, {"enforced", c.enforced}, {"advisory", c.advisory}});
+        out["cohorts"].push_back({{"name", c.name}, {"cpus", c.cpus.list()}, {"shared", shared}, {"kept_by", kept_json(c.keep)}, {"enforced", c.enforced}, {"advisory", c.advisory}});
     }
     out["memory"] = nlohmann::json::array();
     for (const memory_report& m : r.memory) {
         out["memory"].push_back({{"cohort", m.cohort}, {"limit", m.limit > 0 ? nlohmann::json(m.limit) : nlohmann::json(nullptr)}, {"peak", m.peak}});
     }
     for (const job_report& j : r.jobs) out["jobs"].push_back(job_json(j));
+    for (const error& e : r.lost) out["lost"].push_back(error_json(e));
     for (const error& e : r.undo_errors) out["undo_errors"].push_back(error_json(e));
     return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }

@@ -39,6 +39,10 @@ const cohort_spec* spec::cohort_named(std::string_view name) const {
     return it == cohorts.end() ? nullptr : &*it;
 }
 
+bool spec::wants_cpusets() const {
+    return std::any_of(cohorts.begin(), cohorts.end(), [](const cohort_spec& c) { return c.cpuset != cpuset_policy::none; });
+}
+
 const job_spec* spec::job_named(std::string_view name) const {
     const auto it = std::find_if(jobs.begin(), jobs.end(), [&](const job_spec& j) { return j.name == name; });
     return it == jobs.end() ? nullptr : &*it;
@@ -98,6 +102,7 @@ struct parser {
     void cohort(const toml::table& table, std::size_t index);
     void job(const toml::table& table, std::size_t index);
     void cpus(table_reader& in, cpu_wish& wish);
+    void cpuset(table_reader& in, cohort_spec& c);
     void pipe(table_reader& in, pipe_spec& p);
     void exec(table_reader& in, exec_spec& e);
     void input(table_reader& in, pipe_spec& p);
@@ -116,6 +121,15 @@ void parser::root(const toml::table& table) {
             machine.finish();
         } else {
             in.fault_at(place_of(*n), "\"machine\" must be a table: [machine] and then topology = \"live\"");
+        }
+    }
+    if (const toml::node* n = in.node("cpuset")) {
+        if (const toml::table* t = n->as_table()) {
+            table_reader sets(*t, "cpuset", faults, env);
+            out.cpusets_under = sets.string("under").value_or("");
+            sets.finish();
+        } else {
+            in.fault_at(place_of(*n), "\"cpuset\" must be a table: [cpuset] and then under = \"a/b\"");
         }
     }
     out.about = in.string("about").value_or("");
@@ -143,6 +157,7 @@ void parser::cohort(const toml::table& table, std::size_t index) {
         }
     }
     cpus(in, c.cpus);
+    cpuset(in, c);
     if (auto memory = in.bytes("memory")) c.memory = *memory;
     in.finish();
     out.cohorts.push_back(std::move(c));
@@ -186,6 +201,20 @@ void parser::cpus(table_reader& in, cpu_wish& wish) {
     const auto mask = cpumask::parse_list(wish.text);
     if (!mask) in.fault_at(wish.at, fmt::format("cpus \"{}\": {}", wish.text, mask.error().reason));
     else if (mask->empty()) in.fault_at(wish.at, fmt::format("cpus \"{}\": the list is empty", wish.text));
+}
+
+void parser::cpuset(table_reader& in, cohort_spec& c) {
+    c.mems_at = in.at("mems");
+    if (auto text = in.string("mems")) {
+        const auto nodes = nodemask::parse_list(*text);
+        if (!nodes) in.fault_at(c.mems_at, fmt::format("mems \"{}\": {}", *text, nodes.error().reason));
+        else if (nodes->empty()) in.fault_at(c.mems_at, fmt::format("mems \"{}\": the list is empty", *text));
+        c.mems = *text;
+    }
+    c.partition = in.word("partition", {"member", "root", "isolated"}).value_or("");
+    const auto policy = in.word("cpuset", {"require", "prefer", "emulate"});
+    if (policy) c.cpuset = *policy == "require" ? cpuset_policy::require : *policy == "prefer" ? cpuset_policy::prefer : cpuset_policy::emulate;
+    else if (!c.mems.empty() || !c.partition.empty()) c.cpuset = cpuset_policy::prefer;
 }
 
 void parser::job(const toml::table& table, std::size_t index) {

@@ -54,9 +54,21 @@ struct cpu_wish {
     place at = {};
 };
 
+/// By what a cohort's CPUs and nodes are kept.
+enum class cpuset_policy {
+    none,     // affinity, set once: nothing was said about cpusets
+    require,  // by a set of the kernel's, or not at all
+    prefer,   // by a set of the kernel's where that can be, else as emulate; the report says why
+    emulate,  // by affinities and memory policies that are looked after
+};
+
 struct cohort_spec {
     std::string name;
     cpu_wish cpus;
+    std::string mems;          // nodes as a list, "0-1"; empty: not said
+    std::string partition;     // member, root, isolated; empty: not said
+    cpuset_policy cpuset = cpuset_policy::none;  // with mems or partition and nothing said: prefer
+    place mems_at = {};
     std::uint64_t memory = 0;  // bytes that blocks of its pipes may take together; 0: no limit
     place at;
 };
@@ -113,12 +125,15 @@ struct spec {
     std::string about;     // a few words for people, shown when it runs
     std::string machine;   // live, synthetic:..., or a file; empty: not said
     std::string workdir;   // relative paths start here, jobs run here; empty: the current directory
+    std::string cpusets_under; // the set below which sets of cohorts are made, from the top; empty: the top
     bool stop_on_failure = false;
     std::vector<cohort_spec> cohorts;
     std::vector<job_spec> jobs;
 
     const cohort_spec* cohort_named(std::string_view name) const;
     const job_spec* job_named(std::string_view name) const;
+    /// Whether a plan has to look at the machine's cpusets.
+    bool wants_cpusets() const;
 };
 
 struct spec_reading {

@@ -115,6 +115,22 @@ TEST_F(cli, up_runs_reports_and_leaves_only_results) {
     EXPECT_EQ(j["exit_code"], 0);
 }
 
+TEST_F(cli, a_cohort_that_asks_for_a_cpuset_hears_by_what_it_is_kept) {
+    const std::string spec = good, asks = "name = \"c\"\n";
+    const auto with = [&](const std::string& more) { return std::string(spec).insert(spec.find(asks) + asks.size(), more); };
+    file("e.toml", with("cpuset = \"emulate\"\n"));
+    const auto up = json("up e.toml --json");
+    EXPECT_EQ(up["cohorts"][0]["kept_by"]["by"], "emulated");
+    EXPECT_EQ(up["cohorts"][0]["kept_by"]["policy"], "emulate");
+    file("r.toml", "[cpuset]\nunder = \"no/such/set\"\n" + with("cpuset = \"require\"\n"));
+    const ran refused = run("up r.toml");
+    EXPECT_EQ(refused.code, 1) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("cohort \"c\": cpuset = \"require\": "));
+    file("p.toml", with("cpus = \"2-3\"\npartition = \"root\"\n"));
+    EXPECT_THAT(run("plan p.toml --machine 'synthetic:core:8 pu:1'").out, HasSubstr("cpuset: write cohort-c cpuset.cpus.partition root"));
+    EXPECT_EQ(run("plan r.toml --machine 'synthetic:core:8 pu:1'").code, 1);
+}
+
 TEST_F(cli, up_with_a_job_that_fails_is_5_and_with_a_check_that_says_no_is_1) {
     std::string spec = good;
     file("f.toml", spec.replace(spec.find("echo hi"), 7, "echo x; exit 3"));

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 
+#include <cohort/group/cpuset_view.hpp>
 #include <cohort/group/spec.hpp>
 #include <cohort/group/view.hpp>
 #include <cohort/sys/fd.hpp>
@@ -54,6 +55,11 @@ result<planned> plan_of(sys::os& os, const std::string& path, const std::optiona
         const outcome code = machine_fault(view.error());
         if (!code) return std::unexpected(code.error());
         return planned{{}, {}, *code};
+    }
+    if (read.value.wants_cpusets()) {
+        auto sets = group::view_cpusets(chosen, read.value.cpusets_under, os);
+        if (!sets) return std::unexpected(sets.error());
+        view->cpusets = std::move(*sets);
     }
     for (group::fault& f : group::check_cpus(read.value, *view)) read.faults.push_back(std::move(f));
     if (!read.faults.empty()) {

@@ -38,6 +38,7 @@ void introduce(const group::plan& p, const std::string& about) {
     for (const group::cohort_plan& c : p.cohorts) {
         out += fmt::format("  cohort {:<10} {} {}", c.name, strip(p.machine, c.cpus), group::cpus_text(c.cpus));
         for (const group::unusable& d : c.dropped) out += fmt::format("; without {}: {}", group::cpus_text(d.cpus), d.reason);
+        if (c.keep.policy != group::cpuset_policy::none) out += "; kept by " + c.keep.text();
         for (const group::unusable& s : c.shared) out += fmt::format("; shares {} with {}", group::cpus_text(s.cpus), s.reason);
         out += "\n";
     }
@@ -98,6 +99,7 @@ outcome bring_up(const options& o) {
     if (!o.quiet) run.watch = [&](const std::vector<group::job_report>& jobs) { shown.show(jobs); };
     group::run_report r = group::run_jobs(p, os, run);
     shown.clear();
+    r.lost = up->broken_partitions(p);
     r.undo_errors = up->undo();
 
     const exit_code code = code_of(r);

@@ -17,9 +17,9 @@ constexpr std::uint64_t look_every_ns = 20'000'000;
 
 }  // namespace
 
-result<child> child::start(sys::os& os, sys::spawn_request request) {
+result<child> child::start(sys::os& os, sys::spawn_request request, const sys::placement& place) {
     request.new_group = true;
-    auto pid = os.spawn(request);
+    auto pid = sys::spawn_at(os, request, place);
     if (!pid) return std::unexpected(pid.error());
     return child(os, *pid);
 }
@@ -27,7 +27,14 @@ result<child> child::start(sys::os& os, sys::spawn_request request) {
 child::~child() {
     if (pid_ == 0) return;
     (void)os_->kill(-pid_, SIGKILL);
-    (void)os_->wait(pid_);
+    (void)reap();
+}
+
+result<sys::exit_status> child::reap() {
+    if (before_reaping_) before_reaping_();
+    auto status = os_->wait(pid_);
+    pid_ = 0;
+    return status;
 }
 
 result<bool> child::ended(int pidfd, int stop_fd, std::uint64_t timeout_ns) {
@@ -59,9 +66,7 @@ result<sys::exit_status> child::terminate(int pidfd, std::uint64_t patience_ns) 
     // What the leader had started may have ignored SIGTERM; while the leader is not reaped its group cannot be another's.
     (void)os_->kill(-pid_, SIGKILL);
     (void)gone;
-    auto status = os_->wait(pid_);
-    pid_ = 0;
-    return status;
+    return reap();
 }
 
 result<sys::exit_status> child::wait(int stop_fd, std::uint64_t patience_ns) {
@@ -73,9 +78,7 @@ result<sys::exit_status> child::wait(int stop_fd, std::uint64_t patience_ns) {
         if (!done) return std::unexpected(done.error());
         return fail(ECANCELED, "command", "wait", "it was stopped");
     }
-    auto status = os_->wait(pid_);
-    pid_ = 0;
-    return status;
+    return reap();
 }
 
 void child::end(std::uint64_t patience_ns) {

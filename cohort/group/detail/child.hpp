@@ -8,10 +8,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include <cohort/base/error.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/os.hpp>
+#include <cohort/sys/placement.hpp>
 
 namespace cohort::group::detail {
 
@@ -19,10 +21,14 @@ namespace cohort::group::detail {
 /// pid that has been reaped.
 class child {
 public:
-    static result<child> start(sys::os& os, sys::spawn_request request);
-    child(child&& other) noexcept : os_(other.os_), pid_(std::exchange(other.pid_, 0)) {}
+    static result<child> start(sys::os& os, sys::spawn_request request, const sys::placement& place = {});
+    child(child&& other) noexcept : os_(other.os_), pid_(std::exchange(other.pid_, 0)), before_reaping_(std::move(other.before_reaping_)) {}
     child& operator=(child&&) = delete;
     ~child();
+
+    int pid() const { return pid_; }
+    /// Called when the process has ended (or is about to be killed) and its number is still its own.
+    void before_reaping(std::function<void()> act) { before_reaping_ = std::move(act); }
 
     /// Waits for the end. When `stop_fd` becomes readable (or hangs up) first: SIGTERM to the group, SIGKILL after `patience_ns`; the
     /// answer is then ECANCELED, save when the child had ended well before.
@@ -35,9 +41,11 @@ private:
     /// True: the process has ended (but is not reaped). False: the timeout passed or stop_fd spoke.
     result<bool> ended(int pidfd, int stop_fd, std::uint64_t timeout_ns);
     result<sys::exit_status> terminate(int pidfd, std::uint64_t patience_ns);
+    result<sys::exit_status> reap();
 
     sys::os* os_;
     int pid_;  // 0: none, or reaped
+    std::function<void()> before_reaping_;
 };
 
 }  // namespace cohort::group::detail

@@ -75,6 +75,8 @@ private:
     result<void> check();
     result<sys::owned_fd> input_of(const std::string& path);
     result<int> add_output(const std::string& path);
+    /// A command on the cohort's CPUs and nodes, by what the plan says.
+    result<child> launch(sys::spawn_request request);
     stream::pipe_options pipe_options();
 
     const job_plan& job_;
@@ -97,6 +99,20 @@ result<int> runner::add_output(const std::string& path) {
     if (!out) return std::unexpected(out.error());
     outputs_.push_back(std::move(*out));
     return outputs_.back().fd();
+}
+
+result<child> runner::launch(sys::spawn_request request) {
+    const keeping& keep = c_.cohort.keep;
+    request.affinity = job_.cpus;
+    request.directory = job_.cwd;
+    sys::placement place;
+    if (keep.by == keeping::form::kernel) place.join = {keep.procs};
+    if (keep.by == keeping::form::emulated && !keep.mems.empty()) place.memory = sys::mempolicy{.mode = sys::mempolicy_bind, .nodes = keep.mems};
+    auto started = child::start(os_, std::move(request), place);
+    if (!started || keep.by != keeping::form::emulated) return started;
+    if (auto held = c_.hold.take(started->pid(), c_.cohort); !held) return std::unexpected(held.error());  // the child is ended by its destructor
+    started->before_reaping([&hold = c_.hold, pid = started->pid()] { hold.drop(pid); });
+    return started;
 }
 
 stream::pipe_options runner::pipe_options() {
@@ -146,8 +162,7 @@ result<void> runner::pipe() {
         sys::owned_fd to(os_, ends->write);
         auto nothing = input_of("");
         if (!nothing) return std::unexpected(nothing.error());
-        auto started = child::start(os_, {.argv = p.input_command.words, .stdin_fd = nothing->get(), .stdout_fd = to.get(), .affinity = job_.cpus,
-                                          .directory = job_.cwd, .environment = names_of(job_)});
+        auto started = launch({.argv = p.input_command.words, .stdin_fd = nothing->get(), .stdout_fd = to.get(), .environment = names_of(job_)});
         if (!started) return std::unexpected(started.error());
         producer.emplace(std::move(*started));
         o.input_fd = from.get();
@@ -203,8 +218,7 @@ result<void> runner::exec() {
         std::vector<std::string> env = names_of(job_);
         env.push_back("COHORT_INSTANCE=" + std::to_string(i));
         for (const auto& [name, value] : e.env) env.push_back(name + "=" + value);
-        auto started = child::start(os_, {.argv = e.command.words, .stdin_fd = in->get(), .stdout_fd = *out, .stderr_fd = *err, .affinity = job_.cpus,
-                                          .directory = job_.cwd, .environment = std::move(env)});
+        auto started = launch({.argv = e.command.words, .stdin_fd = in->get(), .stdout_fd = *out, .stderr_fd = *err, .environment = std::move(env)});
         if (!started) return std::unexpected(started.error());  // those that run are ended by their destructors
         children.push_back(std::move(*started));
     }
@@ -242,8 +256,7 @@ result<void> runner::check() {
     std::vector<std::string> env = names_of(job_);
     env.push_back("INPUT=" + (spec_.kind == job_spec::form::pipe ? spec_.pipe.input : spec_.exec.stdin_file));
     if (!outputs_.empty()) env.push_back("OUTPUT=" + outputs_.front().place());
-    auto started = child::start(os_, {.argv = spec_.verify.words, .stdin_fd = nothing->get(), .stdout_fd = 2, .affinity = job_.cpus, .directory = job_.cwd,
-                                      .environment = std::move(env)});
+    auto started = launch({.argv = spec_.verify.words, .stdin_fd = nothing->get(), .stdout_fd = 2, .environment = std::move(env)});
     if (!started) return std::unexpected(started.error());
     auto end = started->wait(c_.stop_fd, c_.options.patience_ns);
     if (!end) return std::unexpected(end.error());

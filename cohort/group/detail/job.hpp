@@ -6,6 +6,7 @@
 #include <stop_token>
 
 #include <cohort/account/charged.hpp>
+#include <cohort/group/detail/holder.hpp>
 #include <cohort/group/run.hpp>
 
 namespace cohort::group::detail {
@@ -14,6 +15,8 @@ struct job_context {
     sys::os& os;
     const run_options& options;
     std::stop_token stop;
+    const cohort_plan& cohort;
+    holder& hold;                                                     // of commands that no set of the kernel's holds
     account::group payer;                                             // of the job's cohort; none: no limit
     int stop_fd;                                                      // readable or hung up once stop is requested
     std::function<void(const std::function<void(job_report&)>&)> update;  // changes the shared report under its lock
