@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The executor: what it costs two tenants that they never share a core, and how long a core takes to change its cookie. All CPUs count as one core.
+#include <algorithm>
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include <cohort/coresched/executor.hpp>
 #include <cohort/sys/futex.hpp>
+#include <cohort/sys/thread.hpp>
+#include <cohort/sys/ticks.hpp>
 #include <cohort/work/worker_set.hpp>
 
 #include "support.hpp"
@@ -83,69 +90,104 @@ struct two_tenants {
     tenant_side sides[2];
 };
 
-/// Two threads on two CPUs of a core, each with its cookie, that each want in as soon as they are out: n changes.
-void change(const settings& s, const coresched::executor_options& o, std::uint32_t n) {
+/// Two threads on two CPUs hand something over n times; the time from just before give() to the return of the other's take(), which has waited for `pause_us` then: the median, in us.
+double median_change(const settings& s, std::uint32_t n, double pause_us, const std::function<void(std::size_t)>& take, const std::function<void(std::size_t)>& give) {
+    std::atomic<bool> waits[2] = {false, false}, ended[2] = {false, false};
+    std::atomic<std::uint64_t> given{0};
+    std::vector<double> took[2];
+    const double ns = sys::ns_per_tick();
+    const auto side = [&](std::size_t i) {
+        pin_to(s.cpus[i]);
+        for (std::uint32_t k = 0; k < n / 2; ++k) {
+            waits[i].store(true);
+            take(i);
+            const std::uint64_t now = sys::ticks();
+            if (const std::uint64_t from = given.exchange(0)) took[i].push_back(static_cast<double>(now - from) * ns / 1e3);
+            waits[i].store(false);
+            while (!waits[1 - i].load() && !ended[1 - i].load()) sys::cpu_relax();
+            for (const std::uint64_t seen = sys::ticks(); static_cast<double>(sys::ticks() - seen) * ns < pause_us * 1e3;) sys::cpu_relax();
+            if (waits[1 - i].load()) given.store(sys::ticks());
+            give(i);
+        }
+        ended[i].store(true);
+    };
+    std::thread other(side, 1);
+    side(0);
+    other.join();
+    took[0].insert(took[0].end(), took[1].begin(), took[1].end());
+    std::ranges::nth_element(took[0], took[0].begin() + static_cast<std::ptrdiff_t>(took[0].size() / 2));
+    return took[0][took[0].size() / 2];
+}
+
+/// Two tenants of a core. Each wants in as soon as it is out.
+double cookie_change(const settings& s, const coresched::executor_options& o, std::uint32_t n, double pause_us) {
     auto ex = must(coresched::executor::create(o));
     std::unique_ptr<coresched::tenant> gates[2];
     for (auto& g : gates) {
         g = must(ex->add({}));
         must(ex->create(g->id(), coresched::scope::thread));
     }
-    const auto side = [&](std::size_t i) {
-        pin_to(s.cpus[i]);
-        for (std::uint32_t k = 0; k < n / 2; ++k) {
-            const work::inside place(gates[i].get(), s.cpus[i]);
-        }
-    };
-    std::thread other(side, 1);
-    side(0);
-    other.join();
+    return median_change(s, n, pause_us, [&](std::size_t i) { gates[i]->enter(s.cpus[i]); }, [&](std::size_t i) { gates[i]->leave(s.cpus[i]); });
 }
 
-/// The same by one word that goes back and forth: what the machine itself takes.
-void word(const settings& s, bool sleep, std::uint32_t n) {
+/// The same by one word that says whose turn it is: what the machine itself takes.
+double word_change(const settings& s, bool sleep, std::uint32_t n, double pause_us) {
     std::atomic<std::uint32_t> turn{0};
-    const auto side = [&](std::uint32_t i) {
-        pin_to(s.cpus[i]);
-        for (std::uint32_t k = 0; k < n / 2; ++k) {
-            for (std::uint32_t t; (t = turn.load(std::memory_order_acquire)) % 2 != i;) {
+    return median_change(
+        s, n, pause_us,
+        [&](std::size_t i) {
+            for (std::uint32_t t; (t = turn.load(std::memory_order_acquire)) != i;) {
                 if (sleep) sys::futex_wait(turn, t);
                 else sys::cpu_relax();
             }
-            turn.fetch_add(1, std::memory_order_acq_rel);
+        },
+        [&](std::size_t i) {
+            turn.store(static_cast<std::uint32_t>(1 - i), std::memory_order_release);
             if (sleep) sys::futex_wake(turn, 1);
-        }
-    };
-    std::thread other(side, 1);
-    side(0);
-    other.join();
+        });
+}
+
+void measure_changes(const settings& s, const std::string& name, bool sleep) {
+    if (name.find(s.only) == std::string::npos) return;
+    const auto n = std::max<std::uint32_t>(64, static_cast<std::uint32_t>((sleep ? 4'000 : 20'000) * s.scale));
+    const double pause_us = sleep ? 50 : 2;
+    coresched::executor_options o{.cores = {mask_of(s)}, .slice_ns = 0, .hold = !sleep};
+    if (sleep) o.spin_ns = 0;
+    figures ours{name, "us", n, {}, {}}, peer = ours;
+    for (int round = 0; round < s.rounds; ++round) {
+        const double began = cpu_seconds_now();
+        ours.values.push_back(cookie_change(s, o, n, pause_us));
+        const double between = cpu_seconds_now();
+        peer.values.push_back(word_change(s, sleep, n, pause_us));
+        ours.cpu.push_back((between - began) / n * 1e6);
+        peer.cpu.push_back((cpu_seconds_now() - between) / n * 1e6);
+    }
+    const std::string word = sleep ? "a futex" : "a word, spinning";
+    print_line(s, {"cohort, executor", "ours", "", {}, "median of a round"}, ours);
+    print_line(s, {word, "peer", word, {}, "median of a round"}, peer);
+    std::fflush(stdout);
 }
 
 }  // namespace
 
 void run_coresched_executor(const settings& s) {
     const unsigned steps = 300 * s.steps_per_us;
-    if (std::string("coresched/executor/").find(s.only) == std::string::npos && s.only.find("coresched/executor") == std::string::npos) return;
+    const std::string all = "coresched/executor/";
+    if (all.find(s.only) == std::string::npos && s.only.find(all) == std::string::npos) return;
     if (s.cpus.size() < 2) {
         std::fprintf(stderr, "coresched/executor: skipped: needs two CPUs\n");
         return;
     }
     pin_to(s.cpus);
-    {
+    if (const std::string name = all + "two_tenants"; name.find(s.only) != std::string::npos) {
         const auto parks = std::make_shared<two_tenants>(s, true, false), holds = std::make_shared<two_tenants>(s, true, true), open = std::make_shared<two_tenants>(s, false, false);
-        measure(s, "coresched/executor/two_tenants", "us", 1e6, 3'000,
+        measure(s, name, "us", 1e6, 3'000,
                 {{"cohort, executor", "ours", "", [=](std::uint32_t n) { parks->run(n, steps); }},
                  {"cohort, executor, hold", "shown", "cohort, executor, hold", [=](std::uint32_t n) { holds->run(n, steps); }},
                  {"unprotected", "peer", "unprotected", [=](std::uint32_t n) { open->run(n, steps); }}});
     }
-    const coresched::executor_options spins{.cores = {mask_of(s)}, .slice_ns = 0, .hold = true}, sleeps{.cores = {mask_of(s)}, .slice_ns = 0, .spin_ns = 0};
-    const auto changes = [&](const char* name, const coresched::executor_options& o, bool sleep, std::uint32_t n) {
-        measure(s, name, "us", 1e6, n,
-                {{"cohort, executor", "ours", "", [&s, o](std::uint32_t k) { change(s, o, k); }},
-                 {sleep ? "a futex" : "a word, spinning", "peer", sleep ? "a futex back and forth" : "a word back and forth", [&s, sleep](std::uint32_t k) { word(s, sleep, k); }}});
-    };
-    changes("coresched/executor/switch_spin", spins, false, 500'000);
-    changes("coresched/executor/switch_park", sleeps, true, 20'000);
+    measure_changes(s, "coresched/executor/switch_spin", false);
+    measure_changes(s, "coresched/executor/switch_park", true);
 }
 
 }  // namespace cohort::bench
