@@ -19,6 +19,8 @@
 #include <shared_mutex>
 #include <utility>
 
+#include <cohort/base/held.hpp>
+
 #if defined(__clang__)
 #define COHORT_THREAD_ANNOTATION(x) __attribute__((x))
 #else
@@ -45,9 +47,19 @@ namespace cohort {
 /// std::mutex with annotations. Synchronization: as std::mutex.
 class COHORT_CAPABILITY("mutex") mutex {
 public:
-    void lock() COHORT_ACQUIRE() { native_.lock(); }
-    bool try_lock() COHORT_TRY_ACQUIRE(true) { return native_.try_lock(); }
-    void unlock() COHORT_RELEASE() { native_.unlock(); }
+    void lock() COHORT_ACQUIRE() {
+        native_.lock();
+        detail::lock_taken();
+    }
+    bool try_lock() COHORT_TRY_ACQUIRE(true) {
+        if (!native_.try_lock()) return false;
+        detail::lock_taken();
+        return true;
+    }
+    void unlock() COHORT_RELEASE() {
+        detail::lock_given();
+        native_.unlock();
+    }
 
 private:
     friend class condition_variable;
@@ -57,10 +69,22 @@ private:
 /// std::shared_mutex with annotations. Synchronization: as std::shared_mutex.
 class COHORT_CAPABILITY("shared_mutex") shared_mutex {
 public:
-    void lock() COHORT_ACQUIRE() { native_.lock(); }
-    void unlock() COHORT_RELEASE() { native_.unlock(); }
-    void lock_shared() COHORT_ACQUIRE_SHARED() { native_.lock_shared(); }
-    void unlock_shared() COHORT_RELEASE_SHARED() { native_.unlock_shared(); }
+    void lock() COHORT_ACQUIRE() {
+        native_.lock();
+        detail::lock_taken();
+    }
+    void unlock() COHORT_RELEASE() {
+        detail::lock_given();
+        native_.unlock();
+    }
+    void lock_shared() COHORT_ACQUIRE_SHARED() {
+        native_.lock_shared();
+        detail::lock_taken();
+    }
+    void unlock_shared() COHORT_RELEASE_SHARED() {
+        detail::lock_given();
+        native_.unlock_shared();
+    }
 
 private:
     std::shared_mutex native_;

@@ -20,11 +20,17 @@ public:
     void lock() noexcept COHORT_ACQUIRE() {
         // acquire: sees what the previous holder wrote. Pairs with [release: unlock].
         while (held_.exchange(true, std::memory_order_acquire)) wait();
+        detail::lock_taken();
     }
     bool try_lock() noexcept COHORT_TRY_ACQUIRE(true) {
-        return !held_.load(std::memory_order_relaxed) && !held_.exchange(true, std::memory_order_acquire);
+        if (held_.load(std::memory_order_relaxed) || held_.exchange(true, std::memory_order_acquire)) return false;
+        detail::lock_taken();
+        return true;
     }
-    void unlock() noexcept COHORT_RELEASE() { held_.store(false, std::memory_order_release); }
+    void unlock() noexcept COHORT_RELEASE() {
+        detail::lock_given();
+        held_.store(false, std::memory_order_release);
+    }
 
 private:
     void wait() noexcept {
