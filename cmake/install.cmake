@@ -29,6 +29,9 @@ install(FILES ${PROJECT_BINARY_DIR}/cohort-config.cmake ${PROJECT_BINARY_DIR}/co
 # pcfiledir keeps the package relocatable; it stands in LIBDIR/pkgconfig.
 file(RELATIVE_PATH up /x/${CMAKE_INSTALL_LIBDIR}/pkgconfig /x)
 string(REGEX REPLACE "/$" "" up ${up})
+if(COHORT_DEBUG_LOCKS)
+  set(COHORT_PC_DEFINITIONS " -DCOHORT_DEBUG_LOCKS")
+endif()
 configure_file(${CMAKE_CURRENT_LIST_DIR}/cohort.pc.in ${PROJECT_BINARY_DIR}/cohort.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/cohort.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

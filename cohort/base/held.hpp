@@ -4,7 +4,7 @@
 ///     { holding mark; foreign_lock(); ... foreign_unlock(); }     // a lock that is not of this library: in every build
 ///     COHORT_CHECK(locks_held() == 0, "...");
 ///
-/// cohort::mutex, shared_mutex and sys::spinlock count by themselves in debug builds (COHORT_DEBUG_LOCKS, which CMake defines for the library and its users alike).
+/// cohort::mutex, shared_mutex and sys::spinlock count by themselves where CMake's option COHORT_DEBUG_LOCKS is on (presets debug and asan), for the library and its users alike.
 /// Kernel: might_sleep, preempt_count.
 #pragma once
 
