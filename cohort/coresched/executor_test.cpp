@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <cohort/base/held.hpp>
+#include <cohort/base/mutex.hpp>
 #include <cohort/coresched/executor.hpp>
 #include <cohort/sys/os.hpp>
 #include <cohort/sys/thread.hpp>

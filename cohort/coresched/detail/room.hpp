@@ -18,6 +18,7 @@
 /// Kernel: pick_next_task and queue_core_balance (kernel/sched/core.c, v6.12), without the power to stop a task: it is left at its end and at safepoints.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <utility>
 #include <vector>
