@@ -96,11 +96,14 @@ private:
         plan_step made{.what = op, .expect = {}, .undo = undo_of(w, op), .note = note};
         const operation read{.what = verb::read, .path = op.path, .file = op.file};
         if (op.what == verb::write && w.sure.perform(read).value == op.text) return {};
-        if (const answer a = w.ahead.perform(op); !a.ok()) return errno_name(a.code) + ": " + a.why;
-        std::string fault;
+        const answer a = w.ahead.perform(op);
+        if (!a.ok()) return errno_name(a.code) + ": " + a.why;
         if (op.what == verb::write) made.expect = w.ahead.perform(read).value;
-        if (op.file == partition_file && made.expect != op.text) fault = "it would read \"" + made.expect + "\"";
-        else fault = safety_.fault(w.ahead.state());
+        std::string fault = a.hazard;
+        if (fault.empty()) {
+            const bool reads_another = op.file == partition_file && made.expect != op.text;
+            fault = reads_another ? "it would read \"" + made.expect + "\"" : safety_.fault(w.ahead.state());
+        }
         if (!fault.empty()) {
             w.ahead = w.sure.clone();
             return fault;
@@ -181,7 +184,7 @@ private:
                 ++states_;
                 const answer a = m.perform(op);
                 if (!a.ok()) out.roll_back_faults.push_back(to_line(op) + ": " + errno_name(a.code) + ": " + a.why);
-                else if (std::string fault = safety_.fault(m.state()); !fault.empty()) out.roll_back_faults.push_back(to_line(op) + ": " + fault);
+                else if (std::string fault = a.hazard.empty() ? safety_.fault(m.state()) : a.hazard; !fault.empty()) out.roll_back_faults.push_back(to_line(op) + ": " + fault);
             }
         }
         model before = start_.clone();

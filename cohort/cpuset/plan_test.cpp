@@ -27,6 +27,7 @@ std::string judge(const model& start, const target& t, const plan& p) {
     for (const plan_step& s : p.steps) {
         const answer a = m.perform(s.what);
         if (!a.ok()) return to_line(s.what) + " is refused: " + errno_name(a.code) + ": " + a.why;
+        if (!a.hazard.empty()) return "after " + to_line(s.what) + ": " + a.hazard;
         if (const std::string fault = unsafe(start, m); !fault.empty()) return "after " + to_line(s.what) + ": " + fault;
     }
     const auto differs = [&](const target_set& s, const char* file, const std::string& wanted) {
@@ -129,6 +130,15 @@ TEST(plan, names_what_cannot_be) {
     }
     EXPECT_THAT(planned("", {.sets = {{.path = "a"}, {.path = "a"}}}).refusals, ElementsAre(HasSubstr("it is named twice")));
     EXPECT_THAT(planned("attach . t", {.sets = {{.path = "a", .tasks = {"t"}}, {.path = "b", .tasks = {"t"}}}}).refusals, ElementsAre(HasSubstr("in two places")));
+}
+
+/// A partition that leaves the root with boot-isolated CPUs alone: the next change crashes the kernel.
+TEST(plan, does_not_lead_to_a_crash) {
+    const target t{.sets = {{.path = "a", .cpus = list("0-1,4-7"), .partition = "root"}}};
+    const plan p = planned("mkdir a", t, {.boot_isolated = {2, 3}});
+    EXPECT_FALSE(p.holds());
+    EXPECT_THAT(p.refusals, ::testing::Contains(HasSubstr("crashes the kernel")));
+    EXPECT_TRUE(planned("mkdir a", t).holds());
 }
 
 TEST(plan, says_where_there_is_no_way_back) {

@@ -13,7 +13,7 @@ safety::safety(const world& before) {
 }
 
 std::string safety::fault(const world& now) const {
-    std::string out = now.at_risk ? risk_text : "";
+    std::string out;
     each_set(now, [&](const group& g) {
         if (!out.empty()) return;
         const bool governs = governs_tasks(now, g);
