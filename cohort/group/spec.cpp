@@ -114,24 +114,17 @@ struct parser {
 
 void parser::root(const toml::table& table) {
     table_reader in(table, "", faults, env);
-    if (const toml::node* n = in.node("machine")) {
-        if (const toml::table* t = n->as_table()) {
-            table_reader machine(*t, "machine", faults, env);
-            out.machine = machine.path("topology").value_or("");
-            machine.finish();
-        } else {
-            in.fault_at(place_of(*n), "\"machine\" must be a table: [machine] and then topology = \"live\"");
-        }
-    }
-    if (const toml::node* n = in.node("cpuset")) {
-        if (const toml::table* t = n->as_table()) {
-            table_reader sets(*t, "cpuset", faults, env);
-            out.cpusets_under = sets.string("under").value_or("");
-            sets.finish();
-        } else {
-            in.fault_at(place_of(*n), "\"cpuset\" must be a table: [cpuset] and then under = \"a/b\"");
-        }
-    }
+    const auto section = [&](const std::string& name, const std::string& example, const auto& read) {
+        const toml::node* n = in.node(name);
+        if (!n) return;
+        const toml::table* t = n->as_table();
+        if (!t) return in.fault_at(place_of(*n), "\"" + name + "\" must be a table: [" + name + "] and then " + example);
+        table_reader of(*t, name, faults, env);
+        read(of);
+        of.finish();
+    };
+    section("machine", "topology = \"live\"", [&](table_reader& of) { out.machine = of.path("topology").value_or(""); });
+    section("cpuset", "under = \"a/b\"", [&](table_reader& of) { out.cpusets_under = of.string("under").value_or(""); });
     out.about = in.string("about").value_or("");
     out.workdir = in.path("workdir").value_or("");
     out.stop_on_failure = in.word("on_failure", {"continue", "stop"}).value_or("continue") == "stop";

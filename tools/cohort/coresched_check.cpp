@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a recorded trace of the scheduler says: did cookies hold, and what did that cost.
-#include <charconv>
+#include <algorithm>
 #include <memory>
 
 #include <fmt/format.h>

@@ -114,7 +114,7 @@ outcome ls(const options& o) {
             one.erase("schema_version");
             out["instances"].push_back(std::move(one));
         }
-        print(out.dump(2) + "\n");
+        print_json(out);
         return exit_code::ok;
     }
     if (all->instances.empty()) {
@@ -132,7 +132,8 @@ outcome ls(const options& o) {
 }
 
 outcome answer(const json& one, const options& o) {
-    print(o.json ? one.dump(2) + "\n" : show_text(one));
+    if (o.json) print_json(one);
+    else print(show_text(one));
     return exit_code::ok;
 }
 

@@ -43,7 +43,7 @@ public:
     void end(bool good) {
         if (!as_json_) return print(good ? "\nall as it should be\n" : "\nnot all was as it should be\n");
         const lock_guard hold(lock_);
-        print(json{{"schema_version", 1}, {"events", events_}, {"good", good}}.dump(2) + "\n");
+        print_json(json{{"schema_version", 1}, {"events", events_}, {"good", good}});
     }
 
 private:
