@@ -10,6 +10,7 @@
 #include <thread>
 
 #include <cohort/account/charged.hpp>
+#include <cohort/account/counter.hpp>
 #include <cohort/account/table.hpp>
 
 namespace cohort::account {
@@ -291,6 +292,26 @@ TEST(account, groups_made_removed_and_charged_by_many_threads) {
     EXPECT_EQ(t->groups().size(), 1u);
     EXPECT_EQ(usage(t->root()), 0u);
     EXPECT_EQ(t->root().stats()->children, 0);
+}
+
+TEST(counter, counts_up_to_its_limit_and_is_put_right) {
+    counter c{};
+    EXPECT_FALSE(c.try_charge(1)) << "zeroes have no room";
+    EXPECT_EQ(c.set_limit(100), 0);
+    EXPECT_TRUE(c.try_charge(100));
+    EXPECT_FALSE(c.try_charge(1));
+    EXPECT_EQ(c.set_limit(99), EBUSY);
+    c.uncharge(30);
+    EXPECT_EQ(c.usage(), 70);
+    EXPECT_EQ(c.peak, 100u);
+    EXPECT_EQ(c.failures, 2u);
+    c.uncharge(80);
+    EXPECT_EQ(c.usage(), -10);
+    EXPECT_FALSE(c.try_charge(1)) << "a count that is none refuses";
+    c.put_right(10 + 5);
+    EXPECT_EQ(c.usage(), 5);
+    c.put_right(-5);
+    EXPECT_TRUE(c.try_charge(100));
 }
 
 TEST(account, processes_charge_one_table_at_addresses_of_their_own) {

@@ -120,5 +120,6 @@ result<void> keep_over_exec(int fd) {
 
 void end_listening(int listener) noexcept { ::shutdown(listener, SHUT_RDWR); }
 unsigned effective_uid() noexcept { return ::geteuid(); }
+unsigned effective_gid() noexcept { return ::getegid(); }
 
 }  // namespace cohort::sys

@@ -38,5 +38,6 @@ void end_listening(int listener) noexcept;
 result<std::vector<std::string>> local_names(std::string_view beginning);
 /// The caller's, as the kernel judges it.
 unsigned effective_uid() noexcept;
+unsigned effective_gid() noexcept;
 
 }  // namespace cohort::sys

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/sys/modules.hpp>
 
+#include <dlfcn.h>
 #include <link.h>
 
 #include <cstdint>
@@ -44,6 +45,25 @@ bool loaded_at_start(const void* address) {
     search s{.address = reinterpret_cast<std::uintptr_t>(address)};
     ::dl_iterate_phdr(look, &s);
     return s.found < first_late;
+}
+
+result<loaded_library> loaded_library::open(const std::string& path) {
+    loaded_library l;
+    // A name without a slash would be looked for where the system's libraries are.
+    l.path_ = path.find('/') == path.npos ? "./" + path : path;
+    l.handle_ = ::dlopen(l.path_.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (l.handle_) return l;
+    const char* why = ::dlerror();
+    return fail(ENOENT, path, "load the library", why ? why : "");
+}
+
+loaded_library::~loaded_library() {
+    if (handle_) ::dlclose(handle_);
+}
+
+result<void*> loaded_library::find(const std::string& symbol) const {
+    if (void* at = ::dlsym(handle_, symbol.c_str())) return at;
+    return fail(ENOENT, path_, "find \"" + symbol + "\"", "the library has no such function");
 }
 
 }  // namespace cohort::sys

@@ -11,6 +11,7 @@ namespace cohort::sys::paths {
 inline const std::string cpu = "/sys/devices/system/cpu";
 inline const std::string node = "/sys/devices/system/node";
 inline const std::string meminfo = "/proc/meminfo";
+inline const std::string own_maps = "/proc/self/maps";
 inline const std::string self_cgroup = "/proc/self/cgroup";
 inline const std::string self_mountinfo = "/proc/self/mountinfo";
 inline const std::string memory_pressure = "/proc/pressure/memory";

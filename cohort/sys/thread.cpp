@@ -3,6 +3,7 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -13,14 +14,24 @@
 
 namespace cohort::sys {
 
-void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, std::int64_t timeout_ns) noexcept {
+namespace {
+
+void wait_on(std::atomic<std::uint32_t>& word, int operation, std::uint32_t expected, std::int64_t timeout_ns) noexcept {
     timespec limit{};
     if (timeout_ns >= 0) limit = {timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
-    ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, timeout_ns >= 0 ? &limit : nullptr, nullptr, 0);
+    ::syscall(SYS_futex, &word, operation, expected, timeout_ns >= 0 ? &limit : nullptr, nullptr, 0);
 }
+
+}  // namespace
+
+void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, std::int64_t timeout_ns) noexcept { wait_on(word, FUTEX_WAIT_PRIVATE, expected, timeout_ns); }
+void futex_wait_shared(std::atomic<std::uint32_t>& word, std::uint32_t expected, std::int64_t timeout_ns) noexcept { wait_on(word, FUTEX_WAIT, expected, timeout_ns); }
 
 void futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept {
     ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
+}
+void futex_wake_shared(std::atomic<std::uint32_t>& word, int count) noexcept {
+    ::syscall(SYS_futex, &word, FUTEX_WAKE, count, nullptr, nullptr, 0);
 }
 
 std::uint64_t thread_cpu_ns() noexcept {
@@ -55,6 +66,14 @@ result<cpumask> thread_affinity() {
     return out;
 }
 
+std::thread start_quiet_thread(std::function<void()> body) {
+    sigset_t all, before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    std::thread t(std::move(body));
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return t;
+}
 void name_thread(const char* name) noexcept {
     char cut[16] = {};
     for (int i = 0; i < 15 && name[i]; ++i) cut[i] = name[i];

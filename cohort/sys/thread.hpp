@@ -13,6 +13,8 @@
 #endif
 
 #include <cstdint>
+#include <functional>
+#include <thread>
 
 #include <cohort/base/cpumask.hpp>
 #include <cohort/base/error.hpp>
@@ -55,6 +57,8 @@ int thread_id() noexcept;
 result<void> pin_thread(const cpumask& cpus);
 /// The CPUs the calling thread may run on.
 result<cpumask> thread_affinity();
+/// A thread that no signal is delivered to: they are its program's.
+std::thread start_quiet_thread(std::function<void()> body);
 /// Shown by ps and gdb; cut to 15 bytes.
 void name_thread(const char* name) noexcept;
 

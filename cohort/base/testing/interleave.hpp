@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,7 +46,7 @@ struct options {
 
 struct outcome {
     std::string failure;        ///< empty: none found
-    std::vector<int> schedule;  ///< thread numbers, step by step, of the failing run
+    std::vector<int> schedule;  ///< thread numbers, step by step, of the failing run; below 0: answers of choose()
     std::uint64_t runs = 0;
     bool complete = false;      ///< every interleaving within the bound was walked
 };
@@ -82,6 +83,23 @@ public:
         run* r = now();
         r->fibers_[static_cast<std::size_t>(r->current_)]->waits_for = std::move(ready);
         r->back_to_scheduler();
+    }
+    /// 0 .. n-1: all are walked, at no preemption. The schedule shows it as -1 - answer.
+    static int choose(int n) {
+        run* r = now();
+        std::vector<int> answers(static_cast<std::size_t>(n));
+        std::iota(answers.begin(), answers.end(), 0);
+        const choice& c = r->next_choice(std::move(answers), true);
+        const int answer = c.open[c.taken];
+        r->schedule_.push_back(-1 - answer);
+        return answer;
+    }
+    /// The calling thread ends here, as one that is killed does: destructors of its locals do not run.
+    [[noreturn]] static void stop() {
+        run* r = now();
+        r->fibers_[static_cast<std::size_t>(r->current_)]->done = true;
+        r->back_to_scheduler();
+        __builtin_unreachable();
     }
     /// Reports a broken rule; the first one counts, "" is none.
     void broken(const std::string& what) {
@@ -131,9 +149,15 @@ private:
         return !f.done && (!f.waits_for || f.waits_for());
     }
 
+    choice& next_choice(std::vector<int> open, bool free) {
+        if (depth_ == path_->size()) path_->push_back({std::move(open), 0, spent_, free});
+        return (*path_)[depth_++];
+    }
+
     /// Runs once along `path`, which grows by the first alternative wherever it ends.
     void execute(std::vector<choice>& path) {
         now() = this;
+        path_ = &path;
         for (auto& f : fibers_) {
             f->stack = std::make_unique_for_overwrite<char[]>(stack_bytes);
             getcontext(&f->context);
@@ -142,9 +166,9 @@ private:
             f->context.uc_link = nullptr;
             makecontext(&f->context, enter, 0);
         }
-        int before = -1, spent = 0;
-        for (std::size_t depth = 0; failure_.empty(); ++depth) {
-            if (depth == most_steps) {
+        int before = -1;
+        while (failure_.empty()) {
+            if (depth_ >= most_steps) {
                 failure_ = "endless: a thread that spins must use wait_until";
                 break;
             }
@@ -155,10 +179,9 @@ private:
                 if (i != before && can_run(i)) open.push_back(i);
             }
             if (open.empty()) break;
-            if (depth == path.size()) path.push_back({open, 0, spent, free});
-            choice& c = path[depth];
+            const choice& c = next_choice(std::move(open), free);
             int next = c.open[c.taken];
-            if (!c.free && c.taken > 0) spent = c.spent + 1;
+            if (!c.free && c.taken > 0) spent_ = c.spent + 1;
             schedule_.push_back(next);
             current_ = before = next;
             fibers_[static_cast<std::size_t>(next)]->waits_for = nullptr;
@@ -174,7 +197,9 @@ private:
     std::vector<std::unique_ptr<fiber>> fibers_;
     std::function<std::string()> end_, every_;
     jmp_buf scheduler_place_;
-    int current_ = -1;
+    std::vector<choice>* path_ = nullptr;
+    std::size_t depth_ = 0;  // choices made in this execution
+    int current_ = -1, spent_ = 0;  // spent: preemptions so far
     std::string failure_;
     std::vector<int> schedule_;
 };

@@ -6,15 +6,17 @@
 ///     TEST(room_model, meets) { interleave::expect_clean(meeting, 3); }
 ///     TEST(room_model, finds_what_is_planted) { interleave::expect_found<fault>({{COHORT_FAULT(looks_too_early), meeting}}, 3); }
 ///
-/// COHORT_MODEL_PREEMPTIONS=n walks more. Sanitizers skip these tests.
+/// COHORT_MODEL_PREEMPTIONS=n walks more, however long it takes. Sanitizers skip these tests.
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -29,7 +31,10 @@ using scenario = std::function<void(run&, Fault)>;
 
 inline void expect_clean(const std::function<void(run&)>& s, options o) {
     if (!possible_here) GTEST_SKIP() << "fibers and sanitizers do not go together";
-    if (const char* more = std::getenv("COHORT_MODEL_PREEMPTIONS")) o.preemptions = std::max(o.preemptions, std::atoi(more));
+    if (const char* more = std::getenv("COHORT_MODEL_PREEMPTIONS")) {
+        o.preemptions = std::max(o.preemptions, std::atoi(more));
+        o.most_runs = std::numeric_limits<std::uint64_t>::max();
+    }
     const outcome r = explore(s, o);
     std::string schedule;
     for (const int t : r.schedule) schedule += std::to_string(t) + ' ';
