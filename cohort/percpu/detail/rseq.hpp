@@ -9,16 +9,12 @@
 #include <cstdint>
 
 #include <cohort/percpu/detail/presence.hpp>
+#include <cohort/sys/rseq_section.hpp>
 
-#if defined(__x86_64__) && defined(RSEQ_SIG)
-#define COHORT_HAS_SEQUENCES 1
-#include <cohort/percpu/detail/rseq_x86_64.hpp>
-#elif defined(__aarch64__) && defined(RSEQ_SIG)
-#define COHORT_HAS_SEQUENCES 1
+#if COHORT_HAS_SEQUENCES
 #include <cohort/percpu/detail/rseq_aarch64.hpp>
+#include <cohort/percpu/detail/rseq_x86_64.hpp>
 #else
-// Another machine, or a C library without rseq: every operation goes the slow way.
-#define COHORT_HAS_SEQUENCES 0
 namespace cohort::percpu::detail::sequence {
 template <by, layout, class... Any>
 inline bool add(Any&&...) noexcept { return false; }

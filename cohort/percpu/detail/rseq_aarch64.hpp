@@ -10,28 +10,11 @@
 #include <type_traits>
 
 #include <cohort/percpu/detail/presence.hpp>
+#include <cohort/sys/rseq_section.hpp>
 
-#if defined(COHORT_PERCPU_UNLOADABLE)
-#define COHORT_RSEQ_WITHDRAW "str xzr, [%[area], #8]\n\t"
-#define COHORT_RSEQ_LEFT_EARLY withdraw_sequence()
-#else
-#define COHORT_RSEQ_WITHDRAW
-#define COHORT_RSEQ_LEFT_EARLY (void)0
-#endif
-
-#define COHORT_RSEQ_START                                                        \
-    ".pushsection __rseq_cs, \"aw?\"\n\t.balign 32\n3:\n\t"                      \
-    ".word 0, 0\n\t.quad 1f, 2f - 1f, 4f\n\t.popsection\n\t"                     \
-    ".pushsection __rseq_cs_ptr_array, \"aw?\"\n\t.quad 3b\n\t.popsection\n"     \
-    "6:\n\tadrp x9, 3b\n\tadd x9, x9, :lo12:3b\n\tstr x9, [%[area], #8]\n1:\n\t"
-#define COHORT_RSEQ_BY_CPU "ldrsw x9, [%[area], #4]\n\t"
 #define COHORT_RSEQ_BY_CID "ldrsw x9, [%[id]]\n\t"
 // The label of the slow way may be farther than a conditional branch reaches.
 #define COHORT_RSEQ_OFFSET_OR_ABSENT "ldr w9, [%[table], x9, lsl #2]\n\tcbnz w9, 5f\n\tb %l[absent]\n5:\n\tadd x9, x9, %[at]\n\t"
-#define COHORT_RSEQ_END                                                                                         \
-    "\n2:\n\t" COHORT_RSEQ_WITHDRAW ".pushsection __rseq_failure, \"ax?\"\n\t.inst 0xd428bc00\n4:\n\tb 6b\n\t.popsection\n\t"
-
-#define COHORT_RSEQ_AREA (static_cast<char*>(__builtin_thread_pointer()) + sys::rseq_offset())
 #define COHORT_RSEQ_INPUTS(index) [area] "r"(COHORT_RSEQ_AREA), [table] "r"(table_for(index, Layout)), [at] "r"(at)
 #define COHORT_RSEQ_CID_INPUT [id] "r"(COHORT_RSEQ_AREA + cid_at.load(std::memory_order_relaxed))
 
@@ -51,13 +34,6 @@
                           : absent);                                                                                             \
     }
 
-#define COHORT_RSEQ_ANSWER  \
-    asm volatile("");       \
-    return true;            \
-    absent:                 \
-    COHORT_RSEQ_LEFT_EARLY; \
-    return false
-
 // The same for the four sizes: suffix of load and store, and the letter of a register of that width.
 #define COHORT_RSEQ_BY_SIZE(Word, run)       \
     if constexpr (sizeof(Word) == 8) {       \
@@ -71,13 +47,6 @@
     }
 
 namespace cohort::percpu::detail::sequence {
-
-#if defined(COHORT_PERCPU_UNLOADABLE)
-/// The same for a sequence that was left before its end.
-inline void withdraw_sequence() noexcept {
-    *reinterpret_cast<volatile std::uint64_t*>(static_cast<char*>(__builtin_thread_pointer()) + sys::rseq_offset() + sys::rseq_cs_at) = 0;
-}
-#endif
 
 #define COHORT_NO_OUTPUTS
 #define COHORT_LOAD(s, r, to) "ldr" s " " r to ", [x9]\n\t"

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// The sequences of rseq.hpp for x86-64.
-///
-/// How to read one: `6:` is where an abort begins again; 3: the descriptor that the kernel looks at {start, length, abort}, whose address is stored into the thread's area;
-/// 1: .. 2: the sequence, whose last instruction commits; 4: the abort handler, behind the signature that the kernel asks for, in a section where the compiler puts nothing. %rax holds this CPU's
-/// offset from the second instruction on. Sections with '?' go with the function, should the linker drop a copy of it.
-/// A library that is unloaded with dlclose() defines COHORT_PERCPU_UNLOADABLE: a sleeping thread may still name one of its descriptors, unless each sequence
-/// withdraws it at its end (one store more).
+/// The frame of each, and how to read one: sys/rseq_section.hpp. %rax holds this CPU's offset from the second instruction on.
 #pragma once
 #if defined(__x86_64__)
 
@@ -13,38 +8,12 @@
 #include <type_traits>
 
 #include <cohort/percpu/detail/presence.hpp>
+#include <cohort/sys/rseq_section.hpp>
 
-// A program that is built for one C library may fix the area's place (COHORT_RSEQ_OFFSET, checked at start-up), which saves a register and a load.
-#if defined(COHORT_RSEQ_OFFSET)
-#define COHORT_RSEQ_AT(field) "%%fs:" COHORT_RSEQ_TEXT(COHORT_RSEQ_OFFSET) "+" #field
-#define COHORT_RSEQ_TEXT(x) COHORT_RSEQ_TEXT_(x)
-#define COHORT_RSEQ_TEXT_(x) #x
-#else
-#define COHORT_RSEQ_AT(field) "%%fs:" #field "(%[area])"
-#endif
-#if defined(COHORT_PERCPU_UNLOADABLE)
-#define COHORT_RSEQ_WITHDRAW "movq $0, " COHORT_RSEQ_AT(8) "\n\t"
-#define COHORT_RSEQ_LEFT_EARLY withdraw_sequence()
-#else
-#define COHORT_RSEQ_WITHDRAW
-#define COHORT_RSEQ_LEFT_EARLY (void)0
-#endif
-
-#define COHORT_RSEQ_START                                                \
-    ".pushsection __rseq_cs, \"aw?\"\n\t.balign 32\n3:\n\t"              \
-    ".long 0, 0\n\t.quad 1f, 2f - 1f, 4f\n\t.popsection\n\t"             \
-    ".pushsection __rseq_cs_ptr_array, \"aw?\"\n\t.quad 3b\n\t.popsection\n" \
-    "6:\n\tleaq 3b(%%rip), %%rax\n\tmovq %%rax, " COHORT_RSEQ_AT(8) "\n1:\n\t"
-#define COHORT_RSEQ_BY_CPU "movslq " COHORT_RSEQ_AT(4) ", %%rax\n\t"
 #define COHORT_RSEQ_BY_CID "movslq %%fs:(%[id]), %%rax\n\t"
 #define COHORT_RSEQ_OFFSET_OR_ABSENT "movl (%[table],%%rax,4), %%eax\n\ttestl %%eax, %%eax\n\tjz %l[absent]\n\t"
-// 0x53053053 with an undefined instruction before it, so that it cannot be run.
-#define COHORT_RSEQ_END                                                                                     \
-    "\n2:\n\t" COHORT_RSEQ_WITHDRAW ".pushsection __rseq_failure, \"ax?\"\n\t.byte 0x0f, 0xb9, 0x3d\n\t"   \
-    ".long 0x53053053\n4:\n\tjmp 6b\n\t.popsection\n\t"
-
 #define COHORT_RSEQ_INPUTS(index) \
-    [area] "r"(sys::rseq_offset()), [table] "r"(table_for(index, Layout)), [at] "r"(at)
+    [area] "r"(COHORT_RSEQ_AREA), [table] "r"(table_for(index, Layout)), [at] "r"(at)
 #define COHORT_RSEQ_CID_INPUT [id] "r"(sys::rseq_offset() + cid_at.load(std::memory_order_relaxed))
 
 // body is run with the copy's word at "(%[at],%%rax)". GCC: an asm goto with outputs is to be volatile and followed by an empty one (gcc bug 113921).
@@ -63,13 +32,6 @@
                           : absent);                                                                                             \
     }
 
-#define COHORT_RSEQ_ANSWER  \
-    asm volatile("");       \
-    return true;            \
-    absent:                 \
-    COHORT_RSEQ_LEFT_EARLY; \
-    return false
-
 // The same for the four sizes: suffix of the instruction, and the modifier that names a register of that size.
 #define COHORT_RSEQ_BY_SIZE(Word, run)       \
     if constexpr (sizeof(Word) == 8) {       \
@@ -83,13 +45,6 @@
     }
 
 namespace cohort::percpu::detail::sequence {
-
-#if defined(COHORT_PERCPU_UNLOADABLE)
-/// The same for a sequence that was left before its end.
-inline void withdraw_sequence() noexcept {
-    *reinterpret_cast<volatile std::uint64_t*>(static_cast<char*>(__builtin_thread_pointer()) + sys::rseq_offset() + sys::rseq_cs_at) = 0;
-}
-#endif
 
 #define COHORT_COPY "(%[at],%%rax)"
 #define COHORT_NO_OUTPUTS
@@ -187,7 +142,7 @@ template <by Index, layout Layout>
     asm volatile goto(COHORT_RSEQ_START COHORT_RSEQ_BY_CPU "movq (%[table],%%rax,8), %%rax\n\ttestq %%rax, %%rax\n\tjz %l[absent]\n\t" \
                       "addq %[distance], %%rax\n\tmovzbl (%%rax), %%ecx\n\t" body COHORT_RSEQ_END                                           \
                       : outputs                                                                                                            \
-                      : [area] "r"(sys::rseq_offset()), [table] "r"(table), [distance] "er"(distance) __VA_OPT__(, ) __VA_ARGS__           \
+                      : [area] "r"(COHORT_RSEQ_AREA), [table] "r"(table), [distance] "er"(distance) __VA_OPT__(, ) __VA_ARGS__           \
                       : "rax", "rcx", "memory", "cc"                                                                                       \
                       : absent)
 
