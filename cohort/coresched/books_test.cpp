@@ -48,11 +48,16 @@ TEST(books, forced_idle_time_is_charged_to_who_runs_and_sums_up) {
     EXPECT_EQ(b.changing_ns(), 30u);
     EXPECT_EQ(b.longest_wait_ns(), 730u);
     EXPECT_EQ(b.turns(), 1u);
+    EXPECT_EQ(b.changes().total(), 1u);
+    EXPECT_EQ(b.changes().percentile(50), 30u);
     b.end(n, 2'230);
     EXPECT_EQ(b.ledger(9'000).tasks[0].forced_idle, 700u);
     EXPECT_EQ(b.ledger(9'000).cpus[1].figures.forced_idle_ns, 700u) << "nobody ran while they changed: nobody is charged, nothing was forced";
     EXPECT_EQ(b.ledger(9'000).tasks[1].runtime, 100u);
     EXPECT_EQ(b.overlap(9'000).ns, 0u);
+    b.end(b.begin(0, 7, 0, 9'500, false), 9'600);
+    EXPECT_EQ(b.turns(), 2u);
+    EXPECT_EQ(b.changes().total(), 1u) << "nobody waited for that one";
 }
 
 TEST(books, two_tasks_of_a_cpu_count_it_once) {

@@ -42,7 +42,7 @@ void leave_cpu(state& s, queue& q) {
         if (t.cpu == q.cpu && !t.queued) end_delay(s, t);  // rare, and all tasks are few
     }
     while (!q.tasks.empty()) move(s, q.tasks.back(), s.queue_of(cpu_for(s, q.tasks.back())));
-    q.online = q.forced = q.picked = q.must_choose = false;
+    q.online = q.forced = q.picked = q.must_choose = q.due = false;
 }
 
 /// What siblings share is the core's own here, so that nothing is copied; what was forced idle is counted anew at the next pick.
@@ -162,7 +162,7 @@ void engine::wake(task_id id) {
     }
     queue& last = s.queue_of(t.cpu);
     // It has not left its CPU yet: that turns to something else first.
-    if (last.curr == id) choose(s, last);
+    if (last.curr == id) detail::choose(s, last);
     enqueue(s, s.entities[t.self].delayed ? last : s.queue_of(cpu_for(s, id)), id);
 }
 
@@ -238,23 +238,39 @@ void engine::advance(std::uint64_t ns) {
 }
 
 void engine::tick() {
+    for (const int cpu : s_->possible) {
+        if (tick(cpu)) choose(cpu);
+    }
+}
+
+bool engine::tick(int cpu) {
     state& s = *s_;
-    for (queue& q : s.cpus) {
-        if (!q.online || q.curr == idle) continue;
-        core& c = s.core_of(q);
-        account(s, c);
-        update_curr(s, q);
-        const task& t = s.tasks[q.curr];
-        if (is_fair(t)) tick_fair(s, q);
-        else if (t.o.how == scheduling::deadline) update_budget(s, q);
-        else tick_real_time(s, q);
-        if (s.o.rules.whole_turns && s.core_wide() && s.now - c.turn_began >= s.slice) must_choose(s, q);
-        if (q.must_choose) choose(s, q);
+    queue& q = s.queue_of(cpu);
+    if (!q.online) return false;
+    if (q.curr == idle) {
+        if (q.runnable() == 0) pull(s, q);
+        return false;
     }
-    if (s.free.empty() || std::ranges::none_of(s.cpus, [](const queue& q) { return q.curr != idle && q.runnable() > 1; })) return;
-    for (const int cpu : cpumask(s.free)) {
-        if (s.free.test(cpu)) pull(s, s.queue_of(cpu));
-    }
+    const bool told = q.must_choose;
+    core& c = s.core_of(q);
+    account(s, c);
+    update_curr(s, q);
+    const task& t = s.tasks[q.curr];
+    if (is_fair(t)) tick_fair(s, q);
+    else if (t.o.how == scheduling::deadline) update_budget(s, q);
+    else tick_real_time(s, q);
+    if (s.o.rules.whole_turns && s.core_wide() && s.now - c.turn_began >= s.slice) must_choose(s, q);
+    if (!q.must_choose) return false;
+    // Told to before, or what it runs has ended (a budget): then at once.
+    if (told || !t.queued) return true;
+    q.must_choose = false;
+    s.choosing.pop_back();
+    return q.due = true;
+}
+
+void engine::choose(int cpu) {
+    queue& q = s_->queue_of(cpu);
+    if (q.online && (q.due || q.must_choose)) detail::choose(*s_, q);
 }
 
 void engine::settle() {
@@ -262,7 +278,7 @@ void engine::settle() {
     expire_timers(s);
     for (std::size_t i = 0; i < s.choosing.size(); ++i) {
         queue& q = s.queue_of(s.choosing[i]);
-        if (q.must_choose && q.online) choose(s, q);
+        if (q.must_choose && q.online) detail::choose(s, q);
         COHORT_CHECK(i < 1'000'000, "CPUs do not agree on what to run");
     }
     s.choosing.clear();

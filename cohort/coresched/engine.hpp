@@ -123,8 +123,12 @@ public:
     std::uint64_t now() const;
     /// Time passes; what runs is charged. Settle first.
     void advance(std::uint64_t ns);
-    /// The periodic tick, on every CPU that runs a task, one after the other: each chooses, where it has to, before the next one's tick.
+    /// The periodic tick, on every CPU, one after the other: each chooses, where it has to, before the next one's tick.
     void tick();
+    /// The tick of one CPU. True: it is to choose anew, which it does at the next choose(), or before that when a sibling's pick makes it.
+    bool tick(int cpu);
+    /// It chooses, if a tick has told it to and it has not since.
+    void choose(int cpu);
     /// Every CPU that has to choose does, until none has to.
     void settle();
     /// When a budget of the deadline class is renewed next, for settle() to see it: time is best stopped there. Never: the greatest number.

@@ -51,7 +51,7 @@ std::atomic<std::uint64_t> last_number{0};
 executor::impl::impl(executor_options o) : number_(last_number.fetch_add(1, std::memory_order_relaxed) + 1), options_(std::move(o)) {
     for (const cpumask& cpus : options_.cores) {
         if (cpus.weight() < 2) continue;
-        auto& c = *cores_.emplace_back(std::make_unique<core>(cpus, detail::room_options{options_.slice_ns, options_.hold, options_.spin_ns}));
+        auto& c = *cores_.emplace_back(std::make_unique<core>(cpus, detail::room_options{.slice_ns = options_.slice_ns, .hold = options_.hold, .spin_ns = options_.spin_ns}));
         c.room.with_books([this](detail::books& b, std::uint64_t) { b.detect(options_.detect); });
         int place = 0;
         for (const int cpu : cpus) {
@@ -173,6 +173,7 @@ executor_report executor::report() const {
     r.wide = impl_->wide_.load(std::memory_order_relaxed);
     lock_guard hold(impl_->lock_);
     std::vector<task_figures> by_tenant(impl_->tenants_.size());
+    detail::histogram changes;
     for (const auto& c : impl_->cores_) {
         c->room.with_books([&](detail::books& b, std::uint64_t now) {
             const detail::state& s = b.ledger(now);
@@ -189,9 +190,12 @@ executor_report executor::report() const {
             r.stretches += proof.stretches;
             r.turns += b.turns();
             r.changing_ns += b.changing_ns();
+            changes.add(b.changes());
             r.longest_wait_ns = std::max(r.longest_wait_ns, b.longest_wait_ns());
         });
     }
+    r.change_p50_ns = changes.percentile(50);
+    r.change_p99_ns = changes.percentile(99);
     for (std::size_t i = 0; i < by_tenant.size(); ++i) {
         if (const tenant* t = impl_->tenants_[i]) r.tenants.push_back({t->name(), t->id(), impl_->tag_of(t), by_tenant[i]});
     }

@@ -41,7 +41,7 @@ struct executor_options {
     std::string source = "declared";      ///< where the cores come from, for the report
     std::uint64_t slice_ns = 3'000'000;   ///< a cookie that others wait for gives its core up after so long, and the task that is running
     bool hold = false;                    ///< a CPU that is forced idle is kept by a spinning thread; false: the system may use it
-    std::uint32_t spin_ns = 20'000;       ///< not hold: how long a waiter on a free CPU spins before it sleeps
+    std::uint32_t spin_ns = 20'000;       ///< not hold: how long a waiter on a free CPU spins before it sleeps; an eighth of a slice where a turn has ended and others are still inside
     bool detect = true;                   ///< compare what ran, by time stamps
     bool real_cpus = true;                ///< false: CPU numbers are taken as the gate gives them (machines that are not there)
 };
@@ -100,6 +100,7 @@ struct executor_report {
     std::uint64_t stretches = 0;           ///< that were compared; 0 without detect
     std::uint64_t turns = 0;               ///< times a core changed its cookie
     std::uint64_t changing_ns = 0;         ///< nobody ran although somebody wanted to: the price of the changes
+    std::uint64_t change_p50_ns = 0, change_p99_ns = 0;   ///< of the changes that somebody waited for, from the last one out to the first one in
     std::uint64_t longest_wait_ns = 0;
     std::uint64_t astray = 0;              ///< tasks found on another core than theirs: overlap_ns does not speak of them
     std::uint64_t wide = 0;                ///< entries by threads that were not bound to one core: they had all cores that they could run on

@@ -7,8 +7,8 @@ std::vector<policy> all_policies() {
     return {{.name = "kernel"},
             {.name = "unprotected", .cookies_count = false},
             {.name = "nosmt", .one_thread_a_core = true},
-            {.name = "search0", .search_untagged = true},
-            {.name = "steal0", .search_untagged = true, .steal_untagged = true},
+            {.name = "search0", .search_untagged = true, .fresh_means = true},
+            {.name = "steal0", .search_untagged = true, .fresh_means = true, .steal_untagged = true},
             {.name = "gang", .search_untagged = true, .whole_turns = true}};
 }
 

@@ -67,8 +67,10 @@ struct stepped_platform {
     /// Time passes when somebody comes in.
     static std::uint64_t now() { return now_playing->time; }
     /// Until it is woken, as a futex does: a word that changes wakes nobody by itself.
-    static void sleep(interleave::atomic<std::uint32_t>& word, std::uint32_t expected) {
+    /// With a time it may end at any moment: at once.
+    static void sleep(interleave::atomic<std::uint32_t>& word, std::uint32_t expected, std::int64_t timeout_ns) {
         interleave::run::point();
+        if (timeout_ns >= 0) return;
         if (word.peek() != expected) return;
         const void* w = &word;
         now_playing->rung[w] = false;
@@ -120,7 +122,7 @@ struct planted_rules {
 using stage = room<stepped_platform, planted_rules>;
 
 struct world {
-    world(interleave::run& x, fault f, bool hold, std::uint64_t slice_ns = 0) : r({.slice_ns = slice_ns, .hold = hold, .spin_ns = 0}, 2) {
+    world(interleave::run& x, fault f, bool hold, std::uint64_t slice_ns = 0, std::uint64_t spin_ns = 0) : r({.slice_ns = slice_ns, .hold = hold, .wake_ns = 0, .spin_ns = spin_ns}, 2) {
         play.planted = f;
         play.slice = slice_ns;
         now_playing = &play;
@@ -150,9 +152,9 @@ struct world {
 using scenario = interleave::scenario<fault>;
 
 /// Two cookies: one has a worker on each of the siblings, the other on the second alone.
-scenario two_tenants(bool hold, int tasks, std::uint64_t slice = 0) {
+scenario two_tenants(bool hold, int tasks, std::uint64_t slice = 0, std::uint64_t spin = 0) {
     return [=](interleave::run& x, fault f) {
-        auto w = std::make_shared<world>(x, f, hold, slice);
+        auto w = std::make_shared<world>(x, f, hold, slice, spin);
         x.thread([w, tasks] { w->work(0, 1, tasks); });
         x.thread([w, tasks] { w->work(1, 1, tasks); });
         x.thread([w, tasks] { w->work(1, 2, tasks); });
@@ -186,6 +188,17 @@ scenario crowd(bool hold) {
 TEST(room_model, two_tenants_on_two_siblings_sleeping) { interleave::expect_clean<fault>(two_tenants(false, 2), 2); }
 TEST(room_model, two_tenants_on_two_siblings_holding) { interleave::expect_clean<fault>(two_tenants(true, 2), 2); }
 TEST(room_model, turns_that_last) { interleave::expect_clean<fault>(two_tenants(true, 2, 3), 2); }
+/// One on each sibling: who waits has a free CPU, and wakes up before the turn ends.
+scenario one_each(std::uint64_t slice) {
+    return [=](interleave::run& x, fault f) {
+        auto w = std::make_shared<world>(x, f, false, slice, 1);
+        x.thread([w] { w->work(0, 1, 7); });
+        x.thread([w] { w->work(1, 2, 7); });
+    };
+}
+
+TEST(room_model, who_sleeps_until_a_turn_will_end) { interleave::expect_clean<fault>(one_each(4), 3); }
+TEST(room_model, turns_of_which_sleepers_know) { interleave::expect_clean<fault>(two_tenants(false, 3, 4, 1), 2); }
 TEST(room_model, three_cookies_take_turns) { interleave::expect_clean<fault>(three_cookies(false), 2); }
 TEST(room_model, three_cookies_take_turns_holding) { interleave::expect_clean<fault>(three_cookies(true), 2); }
 TEST(room_model, nobody_is_passed_by_a_crowd) { interleave::expect_clean<fault>(crowd(false), 2); }
@@ -200,6 +213,8 @@ TEST(room_model, finds_what_is_planted) {
         {COHORT_FAULT(never_must_go), two_tenants(false, 2)},
         {COHORT_FAULT(no_lock), two_tenants(false, 1)},
         {COHORT_FAULT(wakes_nobody), two_tenants(false, 1)},
+        {COHORT_FAULT(wakes_nobody), one_each(4)},
+        {COHORT_FAULT(flips_while_one_is_inside), two_tenants(false, 3, 4, 1)},
     }, 3);
 }
 

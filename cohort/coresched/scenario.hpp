@@ -53,10 +53,15 @@ struct event_spec {
     int cpu = -1;                   ///< offline, online
 };
 
+enum class tick_order { any, ascending, descending };  ///< among siblings, by number; any: by chance, each time anew
+
 struct scenario {
     std::uint64_t duration_ms = 1000;
     bool timeline = false;          ///< record who ran when
     std::uint64_t seed = 1;         ///< when tasks begin: each within the first millisecond; 0: all at once, in their order
+    /// Siblings' ticks do not come in the same instant; whose comes first decides between equals. Where one order for ever gives other shares than chance does, a machine's are not to be foretold.
+    tick_order ticks = tick_order::any;
+    std::uint64_t tick_seed = 0;    ///< of the chance
     /// What a core with all siblings busy does in a second, in seconds of one alone: 1 .. number of siblings.
     double smt_yield = 1.25;
     std::vector<group_spec> groups = {};

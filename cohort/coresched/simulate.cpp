@@ -14,6 +14,8 @@ namespace cohort::coresched {
 namespace {
 
 constexpr std::uint64_t never = ~std::uint64_t{0};
+/// A tick is late by up to so much, each sibling's by its own; the CPU chooses a moment after it has accounted. Shares are much the same from 1 to 50 us; without, equals stay in step.
+constexpr std::uint64_t tick_late_ns = 10'000, choice_late_ns = 2'000;
 
 std::unexpected<error> bad_task(const std::string& name, std::string act, std::string reason) { return fail(EINVAL, "task \"" + name + "\"", std::move(act), std::move(reason)); }
 
@@ -31,8 +33,8 @@ struct course {
 
 struct event {
     std::uint64_t at = 0, order = 0;
-    enum class kind { tick, wake, script } what = kind::tick;
-    std::size_t which = 0;           // a task; a line of the script
+    enum class kind { tick, choice, wake, script } what = kind::tick;
+    std::size_t which = 0;           // the siblings of one place in their cores; a task; a line of the script
     bool operator>(const event& o) const { return std::tie(at, order) > std::tie(o.at, o.order); }
 };
 
@@ -54,6 +56,8 @@ private:
     std::uint64_t next_end() const;
     void end_of_work(std::size_t i);
     void happen(const event& e);
+    void tick(const event& e);
+    std::uint64_t lateness(std::size_t place);
     void script(const event_spec& e);
     void look_at_waits();
     void record();
@@ -73,6 +77,8 @@ private:
     std::vector<std::size_t> course_of_;        // by task_id
     std::priority_queue<event, std::vector<event>, std::greater<>> events_;
     std::uint64_t order_ = 0, next_tag_ = 0;
+    std::vector<std::vector<int>> places_;      // CPUs, by their place among the siblings of their core
+    std::mt19937_64 late_;
     std::vector<task_id> ran_;                  // by CPU
     std::vector<segment> open_;                 // by CPU: what is there now, begun at from_ns; to_ns 0: nothing
     std::vector<segment> timeline_;
@@ -174,7 +180,12 @@ result<void> run::prepare() {
         at(scenario_.seed == 0 ? 0 : random() % 1'000'000, event::kind::wake, i);
     }
     for (std::size_t i = 0; i < scenario_.events.size(); ++i) at(scenario_.events[i].at_us * 1000, event::kind::script, i);
-    at(options_.tick_ns, event::kind::tick, 0);
+    for (const auto& c : topology_.cores) {
+        places_.resize(std::max(places_.size(), c.cpus.size()));
+        for (std::size_t i = 0; i < c.cpus.size(); ++i) places_[i].push_back(c.cpus[i]);
+    }
+    late_.seed(scenario_.tick_seed);
+    for (std::size_t i = 0; i < places_.size(); ++i) at(options_.tick_ns + lateness(i), event::kind::tick, i);
     return {};
 }
 
@@ -275,11 +286,23 @@ void run::script(const event_spec& e) {
     }
 }
 
+std::uint64_t run::lateness(std::size_t place) {
+    if (scenario_.ticks == tick_order::any) return late_() % tick_late_ns;
+    return tick_late_ns / places_.size() * (scenario_.ticks == tick_order::ascending ? place : places_.size() - 1 - place);
+}
+
+void run::tick(const event& e) {
+    at((e.at / options_.tick_ns + 1) * options_.tick_ns + lateness(e.which), event::kind::tick, e.which);
+    bool due = false;
+    for (const int cpu : places_[e.which]) due |= engine_.tick(cpu);
+    if (due) at(e.at + choice_late_ns / 2 + late_() % choice_late_ns, event::kind::choice, e.which);
+}
+
 void run::happen(const event& e) {
     switch (e.what) {
-        case event::kind::tick:
-            at(e.at + options_.tick_ns, event::kind::tick, 0);
-            engine_.tick();
+        case event::kind::tick: tick(e); break;
+        case event::kind::choice:
+            for (const int cpu : places_[e.which]) engine_.choose(cpu);
             break;
         case event::kind::wake: wake(e.which); break;
         case event::kind::script: script(scenario_.events[e.which]); break;

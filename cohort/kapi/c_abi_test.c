@@ -418,6 +418,91 @@ int c_a_model_of_cpusets_answers_as_the_kernel(void) {
     return 0;
 }
 
+
+struct side {
+    cohort_tenant *tenant;
+    cohort_padata *pool;
+    cohort_shell *shell;
+    atomic_int delivered;
+};
+
+static void spin_a_little(void *arg) {
+    volatile int sink = 0;
+    for (int i = 0; i < 2000; ++i) sink += i;
+    cohort_core_safepoint();
+    (void)arg;
+}
+static void count_one(void *arg, int info) { atomic_fetch_add(&((struct side *)arg)->delivered, info == 0); }
+
+/* All CPUs of this process as one core. */
+static int all_as_one(char *text, size_t size) {
+    cpu_set_t may;
+    size_t used = 0;
+    if (sched_getaffinity(0, sizeof may, &may)) return -1;
+    for (int cpu = 0; cpu < CPU_SETSIZE && used + 8 < size; ++cpu) {
+        if (CPU_ISSET(cpu, &may)) used += (size_t)snprintf(text + used, size - used, used ? ",%d" : "%d", cpu);
+    }
+    return CPU_COUNT(&may);
+}
+
+int c_tenants_of_an_executor_never_share_a_core(void) {
+    char cores[1024];
+    const int cpus = all_as_one(cores, sizeof cores);
+    struct cohort_executor_options o = {.struct_size = sizeof o, .cores = cores, .slice_ns = 20000};
+    struct cohort_executor_stats stats = {.struct_size = sizeof stats};
+    struct side sides[2] = {{0}};
+    uint64_t a = 0, b = 0;
+    cohort_executor *ex = NULL;
+    CHECK(cohort_executor_alloc(&o, &ex) == 0);
+    for (int i = 0; i < 2; ++i) {
+        struct cohort_padata_options p = {.struct_size = sizeof p};
+        CHECK(cohort_tenant_alloc(ex, i ? "b" : NULL, &sides[i].tenant) == 0 && cohort_tenant_id(sides[i].tenant) == i + 1);
+        if (cpus > 1) CHECK(cohort_core_create(ex, i + 1, COHORT_SCOPE_THREAD) == 0);
+        p.tenant = sides[i].tenant;
+        CHECK(cohort_padata_alloc(&p, &sides[i].pool) == 0 && cohort_shell_alloc(sides[i].pool, NULL, &sides[i].shell) == 0);
+    }
+    if (cpus > 1) {
+        CHECK(cohort_core_get(ex, 1, &a) == 0 && cohort_core_get(ex, 2, &b) == 0 && a && b && a != b);
+        CHECK(cohort_core_share_from(ex, 1) == 0 && cohort_core_share_to(ex, 2, COHORT_SCOPE_THREAD) == 0 && cohort_core_get(ex, 2, &b) == 0 && a == b);
+        CHECK(cohort_core_clear(ex, 2, COHORT_SCOPE_THREAD) == 0 && cohort_core_get(ex, 2, &b) == 0 && b == 0);
+        CHECK(cohort_core_create(ex, 3, COHORT_SCOPE_THREAD) == -ESRCH);
+    }
+    for (int k = 0; k < 4000; ++k) CHECK(cohort_shell_submit(sides[k % 2].shell, spin_a_little, count_one, &sides[k % 2]) == 0);
+    for (int i = 0; i < 2; ++i) CHECK(cohort_shell_drain(sides[i].shell) == 0 && atomic_load(&sides[i].delivered) == 2000);
+    CHECK(cohort_executor_stats_get(ex, &stats) == 0 && stats.overlap_ns == 0 && stats.astray == 0 && (cpus < 2 || (stats.turns > 0 && stats.stretches > 0)));
+    stats.struct_size = 8;
+    CHECK(cohort_executor_stats_get(ex, &stats) == -EINVAL);
+    CHECK(cohort_core_create(ex, 1, 3) == -EINVAL && strstr(cohort_last_error(), "COHORT_SCOPE_THREAD") && cohort_core_get(ex, 1, NULL) == -EINVAL);
+    for (int i = 0; i < 2; ++i) cohort_shell_free(sides[i].shell), cohort_padata_free(sides[i].pool), cohort_tenant_free(sides[i].tenant);
+    cohort_executor_free(ex);
+    o.cores = "0-1 1-2";
+    CHECK(cohort_executor_alloc(&o, &ex) == -EINVAL && strstr(cohort_last_error(), "two cores"));
+    o.cores = "0-x";
+    CHECK(cohort_executor_alloc(&o, &ex) == -EINVAL && cohort_executor_alloc(NULL, NULL) == -EINVAL && cohort_tenant_alloc(NULL, NULL, NULL) == -EINVAL);
+    o.struct_size = 1;
+    CHECK(cohort_executor_alloc(&o, &ex) == -EINVAL);
+    CHECK(cohort_executor_alloc(NULL, &ex) == 0); /* the machine's own cores */
+    cohort_executor_free(ex), cohort_executor_free(NULL), cohort_tenant_free(NULL);
+    return 0;
+}
+
+/* Two kinds of kernels run the same claim: one has it, the other says why not. */
+int c_the_kernels_core_scheduling_is_there_or_says_why_not(void) {
+    char why[200] = "x";
+    uint64_t mine = 1;
+    const int here = cohort_core_facility(why, sizeof why);
+    CHECK(cohort_core_facility(NULL, 0) == here);
+    if (here == 0) {
+        CHECK(why[0] == 0 && cohort_core_create(NULL, 0, COHORT_SCOPE_THREAD) == 0 && cohort_core_get(NULL, 0, &mine) == 0 && mine);
+        CHECK(cohort_core_clear(NULL, 0, COHORT_SCOPE_THREAD) == 0 && cohort_core_get(NULL, 0, &mine) == 0 && mine == 0);
+        return 0;
+    }
+    CHECK(strlen(why) > 10 && strstr(cohort_last_error(), why));
+    CHECK(cohort_core_get(NULL, 0, &mine) == here && mine == 1 && cohort_core_create(NULL, 0, COHORT_SCOPE_THREAD) == here);
+    CHECK(cohort_core_share_to(NULL, 0, COHORT_SCOPE_PROCESS) == here && cohort_core_share_from(NULL, 0) == here && cohort_core_clear(NULL, 0, COHORT_SCOPE_THREAD) < 0);
+    return 0;
+}
+
 int c_the_library_is_of_the_header_s_version(void) {
     CHECK(cohort_version_number() == COHORT_VERSION_NUMBER);
     CHECK(!strcmp(cohort_version(), "0.1.0"));

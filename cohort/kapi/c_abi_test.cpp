@@ -28,6 +28,8 @@ CLAIM(percpu_refuses_by_negative_errno)
 CLAIM(counters_sum_exactly_and_keep_to_limits)
 CLAIM(rwsem_keeps_writers_from_readers)
 CLAIM(a_model_of_cpusets_answers_as_the_kernel)
+CLAIM(tenants_of_an_executor_never_share_a_core)
+CLAIM(the_kernels_core_scheduling_is_there_or_says_why_not)
 CLAIM(the_library_is_of_the_header_s_version)
 
 /// An instance may use the CPUs that its creator could: one of two. A mask of the other one stops it.

@@ -10,6 +10,7 @@
 
 #include <cohort/kapi/c/cohort.h>
 #include <cohort/kapi/detail/c_call.hpp>
+#include <cohort/kapi/detail/c_tenant.hpp>
 #include <cohort/padata/control.hpp>
 #include <cohort/padata/instance.hpp>
 #include <cohort/padata/job.hpp>
@@ -110,6 +111,7 @@ int cohort_padata_alloc(const cohort_padata_options* options, cohort_padata** ou
         inner.serial = *serial;
         inner.max_workers = o->max_workers;
         inner.own_threads = !o->no_threads;
+        if (o->tenant) inner.gate = o->tenant->gate.get();
         auto made = padata::instance::create(std::move(inner));
         if (!made) return failed(made.error());
         *out = new cohort_padata{std::move(*made)};

@@ -58,7 +58,11 @@ books::ticket books::begin(int place, cookie tag, std::uint32_t who, std::uint64
         longest_wait_ = std::max(longest_wait_, now - came->since);
         coming_.erase(came);
     }
-    if (any_ && tag != last_) ++turns_;
+    if (any_ && tag != last_) {
+        ++turns_;
+        if (empty_since_ != 0) changes_.add(now - empty_since_);
+    }
+    empty_since_ = 0;
     any_ = true;
     last_ = tag;
     const auto free = std::find_if(runs_.begin(), runs_.end(), [](const run& r) { return !r.used; });
@@ -74,6 +78,8 @@ void books::end(ticket t, std::uint64_t now) {
     settle(now);
     if (detect_) detector_.end(runs_[t].proof, now);
     runs_[t].used = false;
+    const bool nobody = std::none_of(runs_.begin(), runs_.end(), [](const run& r) { return r.used; });
+    if (nobody && !(waiting_.empty() && coming_.empty())) empty_since_ = now;
     look_again();
 }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include <cohort/coresched/detail/histogram.hpp>
 #include <cohort/coresched/detail/overlap.hpp>
 #include <cohort/coresched/detail/state.hpp>
 
@@ -40,6 +41,8 @@ public:
     std::uint64_t turns() const { return turns_; }
     /// Time in which nobody ran though somebody wanted to: between the last one out and the next one awake.
     std::uint64_t changing_ns() const { return changing_ns_; }
+    /// Of each turn that others waited for: from the last one out to the first one in, in ns.
+    const histogram& changes() const { return changes_; }
     std::uint64_t longest_wait_ns() const { return longest_wait_; }
 
 private:
@@ -65,6 +68,8 @@ private:
     bool detect_ = true;
     cookie last_ = no_cookie;
     bool any_ = false;             // somebody has run
+    std::uint64_t empty_since_ = 0;  // when the last one went whom others waited for; 0: somebody runs, or nobody waits
+    histogram changes_;
     std::uint64_t turns_ = 0, changing_ns_ = 0, longest_wait_ = 0;
 };
 

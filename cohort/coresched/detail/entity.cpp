@@ -142,10 +142,17 @@ bool charge(state& s, fair_queue& f, std::uint32_t id, std::int64_t ns) {
     return true;
 }
 
+bool overdue(const state& s, const fair_queue& f) {
+    if (!s.eevdf() || f.curr == none) return false;
+    const entity& e = s.entities[f.curr];
+    return e.lag != e.deadline && !eligible(s, f, e.vruntime);
+}
+
 /// What it is owed stays what it is, as time; what is left of its slice too.
 void set_weight(state& s, std::uint32_t id, std::int64_t weight) {
     entity& e = s.entities[id];
     if (e.weight == weight) return;
+    s.fair[e.in].average += e.active * static_cast<double>(plain(weight) - plain(e.weight));
     if (!e.queued) {
         e.lag = e.lag * e.weight / weight;
         e.weight = weight;

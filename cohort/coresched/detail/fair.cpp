@@ -12,7 +12,7 @@ std::uint32_t up(const state& s, std::uint32_t e) { return s.fair[s.entities[e].
 /// From e up: loads are averaged and groups weighed anew.
 void reweigh(state& s, std::uint32_t e) {
     for (; e != none; e = up(s, e)) {
-        update_load(s, s.fair[s.entities[e].in]);
+        update_load(s, e);
         update_group(s, e);
     }
 }
@@ -34,7 +34,7 @@ void resume(state& s, std::uint32_t id) {
 
 void join(state& s, std::uint32_t id) {
     fair_queue& f = s.fair[s.entities[id].in];
-    update_load(s, f);
+    update_load(s, id);
     update_group(s, id);
     place(s, f, id);
     entity& e = s.entities[id];
@@ -49,7 +49,7 @@ void join(state& s, std::uint32_t id) {
 bool part(state& s, std::uint32_t id, bool sleeps) {
     entity& e = s.entities[id];
     fair_queue& f = s.fair[e.in];
-    update_load(s, f);
+    update_load(s, id);
     if (s.eevdf() && sleeps && !e.delayed && !eligible(s, f, e.vruntime)) {
         e.delayed = true;
         return false;
@@ -116,7 +116,7 @@ std::uint32_t fair_queue_of(state& s, group_id g, int cpu) {
     queues.resize(s.cpus.size(), none);
     if (const std::uint32_t there = queues[static_cast<std::size_t>(cpu)]; there != none) return there;
     fair_queue f{.cpu = cpu, .group = g};
-    f.averaged_at = s.now;
+    f.averaged_at = f.told_at = s.now;
     const auto made = static_cast<std::uint32_t>(s.fair.size());
     queues[static_cast<std::size_t>(cpu)] = made;
     s.fair.push_back(f);
@@ -139,7 +139,8 @@ void update_curr(state& s, queue& q) {
     for (std::uint32_t e = s.tasks[q.curr].self; e != none; e = up(s, e)) {
         if (!s.entities[e].queued) continue;
         fair_queue& f = s.fair[s.entities[e].in];
-        if (charge(s, f, e, static_cast<std::int64_t>(passed)) && f.count > 1) must_choose(s, q);
+        const bool used_up = charge(s, f, e, static_cast<std::int64_t>(passed));
+        if (f.count > 1 && (used_up || overdue(s, f))) must_choose(s, q);
     }
 }
 
@@ -188,6 +189,7 @@ void set_fair(state& s, task& t) {
         entity& e = s.entities[id];
         fair_queue& f = s.fair[e.in];
         out_of_tree(s, f, id);
+        update_load(s, id);
         f.curr = id;
         e.lag = e.deadline;  // from here on it is preempted only when its slice is used up
         e.began_at = e.executed;
@@ -225,7 +227,7 @@ void refresh_base(state& s, const core& c, std::uint32_t e, bool in_forced_idle)
             if (f.base_seq == c.forced_seq) return;
             f.base_seq = c.forced_seq;
         }
-        f.base = s.eevdf() ? f.zero : f.least;
+        f.base = !s.eevdf() ? f.least : s.o.rules.fresh_means ? mean(s, f) : f.zero;
     }
 }
 

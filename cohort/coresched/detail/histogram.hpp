@@ -14,6 +14,10 @@ public:
         ++counts_[index(value)];
         ++total_;
     }
+    void add(const histogram& other) {
+        for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
+        total_ += other.total_;
+    }
     std::uint64_t total() const { return total_; }
     /// The least value that `percent` of all are not above, rounded up within its bucket; 0 where there is none.
     std::uint64_t percentile(double percent) const {

@@ -10,18 +10,28 @@ namespace cohort::coresched::detail {
 
 constexpr double half_life_ns = 32 * 1024 * 1024;
 
-void update_load(state& s, fair_queue& f) {
+namespace {
+
+/// average, after `value` has been there from `since` until now.
+void forget(double& average, double value, std::uint64_t& since, std::uint64_t now) {
+    if (now == since) return;
+    average = value + (average - value) * std::exp2(-static_cast<double>(now - since) / half_life_ns);
+    since = now;
+}
+
+}  // namespace
+
+void update_load(state& s, std::uint32_t id) {
+    entity& e = s.entities[id];
+    fair_queue& f = s.fair[e.in];
+    if (e.own != none) forget(e.active, e.queued, e.active_at, s.now);
     if (f.group == 0) return;
-    const std::uint64_t passed = s.now - f.averaged_at;
-    if (passed > 0) {
-        const auto load = static_cast<double>(plain(f.load)) * (f.count > 0);
-        f.average = load + (f.average - load) * std::exp2(-static_cast<double>(passed) / half_life_ns);
-        f.averaged_at = s.now;
-    }
-    // Small changes are not worth telling.
-    if (std::abs(f.average - f.told) <= f.told / 64) return;
+    forget(f.average, f.count > 0 ? static_cast<double>(plain(f.load)) : 0, f.averaged_at, s.now);
+    // Small changes are not worth telling, nor is every moment's.
+    if (s.now - f.told_at < 1'000'000 || std::abs(f.average - f.told) <= f.told / 64) return;
     s.groups[f.group].average += f.average - f.told;
     f.told = f.average;
+    f.told_at = s.now;
 }
 
 void update_group(state& s, std::uint32_t id) {

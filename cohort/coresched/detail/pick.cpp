@@ -9,7 +9,7 @@ namespace {
 
 void put_on(state& s, queue& q, task_id next) {
     account(s, s.core_of(q));
-    q.must_choose = false;
+    q.must_choose = q.due = false;
     if (next != q.curr) {
         update_curr(s, q);
         if (q.curr != idle && is_fair(s.tasks[q.curr])) put_fair(s, s.tasks[q.curr]);
@@ -63,13 +63,24 @@ task_id best_of_core(state& s, core& c, const queue& asks, bool in_forced_idle) 
     return s.o.rules.whole_turns ? gang_choice(s, c, best) : best;
 }
 
+/// The queue's task of this cookie that is to run beside the best.
+task_id member(state& s, const queue& q, cookie tag, bool was_forced) {
+    if (s.o.rules.whole_turns) return gang_member(s, q, tag);
+    if (!s.o.rules.fresh_means) return find(q, tag);
+    task_id best = idle;
+    for (auto at = std::ranges::lower_bound(q.by_cookie, tag, {}, &tagged::tag); at != q.by_cookie.end() && at->tag == tag; ++at) {
+        if (best == idle || goes_before(s, at->id, best, was_forced)) best = at->id;
+    }
+    return best;
+}
+
 /// What each sibling runs beside the best.
 void give_out(state& s, core& c, bool was_forced) {
     for (std::size_t i = 0; i < c.cpus.size(); ++i) {
         queue& q = s.queue_of(c.cpus[i]);
         if (!q.online) continue;
         q.pick = s.first[i];
-        if (q.pick != idle && s.tag_of(q.pick) != c.tag) q.pick = s.o.rules.whole_turns ? gang_member(s, q, c.tag) : find(q, c.tag);
+        if (q.pick != idle && s.tag_of(q.pick) != c.tag) q.pick = member(s, q, c.tag, was_forced);
         q.picked = true;
         if (q.pick != idle) {
             ++c.occupied;
@@ -148,17 +159,21 @@ void choose(state& s, queue& q) {
     if (!s.core_wide()) {
         choose_alone(s, q);
     } else {
-        const core& c = s.core_of(q);
+        core& c = s.core_of(q);
+        if (std::exchange(c.picked_at, s.now) != s.now) c.picks_now = 0;
         if (q.picked && c.pick_seq == c.task_seq && c.pick_seq != q.sched_seq) {
             q.sched_seq = c.pick_seq;
             q.picked = false;
             put_on(s, q, q.pick);
             if (s.o.on_pick) tell(s, c, {.asks = q.cpu, .followed = true});
+        } else if (c.picks_now > 4 * c.cpus.size() && c.pick_seq == c.task_seq && q.curr == q.pick) {
+            // Each pick moves the bases, so that siblings that have all been told to choose may answer each other for ever where no time passes: the last answer stands.
         } else {
+            ++c.picks_now;
             choose_core_wide(s, q);
         }
     }
-    q.must_choose = false;
+    q.must_choose = q.due = false;
     if (q.curr != idle) return;
     if (q.forced) steal(s, q);
     else if (q.runnable() == 0) pull(s, q);

@@ -30,7 +30,7 @@ struct machine_platform {
     using atomic = std::atomic<T>;
     using books = detail::books;
     static std::uint64_t now() { return sys::real().now(); }
-    static void sleep(std::atomic<std::uint32_t>& word, std::uint32_t expected) { sys::futex_wait(word, expected); }
+    static void sleep(std::atomic<std::uint32_t>& word, std::uint32_t expected, std::int64_t timeout_ns) { sys::futex_wait(word, expected, timeout_ns); }
     static void wake(std::atomic<std::uint32_t>& word) { sys::futex_wake(word, 1); }
     template <class T>
     static void relax(const std::atomic<std::uint32_t>&, const std::atomic<T>&) {

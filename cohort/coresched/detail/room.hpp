@@ -9,7 +9,8 @@
 ///        │ else                                                                              │ leave
 ///        └─> queue: [db@0][db@1][web@0] ── the last one out flips: the first waiter's ──<────┘
 ///              │                           cookie is next, all who wait with it are inside
-///              └ waits at its place: spins (the holder of a free CPU), or sleeps in its word
+///              └ waits at its place: spins (the holder of a free CPU), or sleeps in its word; one who is next
+///                sleeps until shortly before the turn will end, by how long after their turns' ends others went lately
 ///
 /// The rules, each a step under the lock: (1) who comes while others wait and the turn is over waits too, his own cookie or not: **nobody is passed by for more than a turn of each
 /// cookie that waited before him, and the task that is running**; (2) the room changes its cookie only when nobody is inside: a member is counted from the moment he is let in, awake or not;
@@ -18,6 +19,7 @@
 /// Kernel: pick_next_task and queue_core_balance (kernel/sched/core.c, v6.12), without the power to stop a task: it is left at its end and at safepoints.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <utility>
@@ -39,7 +41,8 @@ struct room_rules {
 struct room_options {
     std::uint64_t slice_ns = 3'000'000;
     bool hold = false;               ///< a CPU that is forced idle is kept by a spinning waiter
-    std::uint64_t spin_ns = 20'000;  ///< not holding: how long a waiter on a free CPU spins before it sleeps
+    std::uint64_t wake_ns = 100'000; ///< so much before the expected end of a turn a waiter on a free CPU is awake
+    std::uint64_t spin_ns = 20'000;  ///< not holding: how long a waiter on a free CPU spins before it sleeps; one that is called: slice_ns / 8, if that is more
 };
 
 /// Synchronization: any thread may enter; who entered leaves, on any thread. must_go() takes no lock. `lock_` is held for some hundred instructions, and never while a thread sleeps or is woken.
@@ -63,6 +66,7 @@ public:
                 return books_.begin(place, tag, who, now, false);
             }
             append(w);
+            w.next_turn = head_->tag == tag;
             waited_for_.store(true, std::memory_order_relaxed);
             books_.waits(place, tag, now);
             if (place >= 0 && at(place).members == 0 && !at(place).holder.load(std::memory_order_relaxed)) at(place).holder.store(&w, std::memory_order_relaxed);
@@ -82,7 +86,10 @@ public:
             --members_;
             if (place >= 0) --at(place).members;
             if (head_) {
-                if (Rules::may_flip(members_)) flip(place, now, out);
+                if (Rules::may_flip(members_)) {
+                    learn(now);
+                    flip(place, now, out);
+                }
                 // Whoever comes in next is awake by then: it takes as long as the others need to leave.
                 else if (options_.hold || now >= until_.load(std::memory_order_relaxed)) call_holder(place, out);
             }
@@ -115,6 +122,7 @@ private:
         int place;
         typename Platform::template atomic<std::uint32_t> word{waiting};
         waiter* next = nullptr;  // [guarded: lock_]
+        bool next_turn = false;  // when it came it was among those who come in first
     };
     struct place_state {
         int members = 0;                                                 // [guarded: lock_]
@@ -155,6 +163,27 @@ private:
     void append(waiter& w) {
         (tail_ ? tail_->next : head_) = &w;
         tail_ = &w;
+    }
+
+    /// How long after its turn is over a cookie goes: that is the length of its tasks, as it was lately.
+    void learn(std::uint64_t now) {
+        auto over = static_cast<std::int64_t>(now - until_.load(std::memory_order_relaxed));
+        if (over < 0) return;  // it had nothing more to do
+        over = std::min(over, static_cast<std::int64_t>(options_.slice_ns / 2));  // one who was kept from its CPU tells nothing of tasks
+        const std::int64_t mean = over_mean_.load(std::memory_order_relaxed), off = over_off_.load(std::memory_order_relaxed);
+        over_mean_.store(mean + (over - mean) / 4, std::memory_order_relaxed);
+        over_off_.store(off + ((over > mean ? over - mean : mean - over) - off) / 4, std::memory_order_relaxed);
+    }
+    struct window {
+        std::uint64_t from = 0, to = 0;  // 0: nobody can say
+    };
+    /// When the turn will end, by what was learned. relaxed: hints; they may be of different turns.
+    window expected_end(std::uint64_t now) const {
+        const std::uint64_t until = until_.load(std::memory_order_relaxed);
+        const auto mean = static_cast<std::uint64_t>(over_mean_.load(std::memory_order_relaxed)), off = static_cast<std::uint64_t>(over_off_.load(std::memory_order_relaxed));
+        const std::uint64_t early = 2 * off + options_.wake_ns, late = 2 * off + options_.spin_ns;
+        if (until <= now || early + late > options_.slice_ns / 4) return {};
+        return {until + mean - std::min(until + mean, early), until + mean + late};
     }
 
     /// last: the place of the one who goes; its own CPU's waiter is woken last, which would only take the CPU away from it.
@@ -203,20 +232,33 @@ private:
     }
 
     void wait(waiter& w) {
-        std::uint64_t spun_from = Platform::now();
+        std::uint64_t spun_from = Platform::now(), budget = options_.spin_ns;
+        bool guessed = options_.spin_ns == 0 || !w.next_turn;
         for (;;) {
             // acquire: pairs with [acq_rel: wakes].
             std::uint32_t s = w.word.load(std::memory_order_acquire);
             if (s == granted) return;
-            if (s == called && w.word.compare_exchange_weak(s, waiting, std::memory_order_acq_rel)) spun_from = Platform::now();
+            if (s == called && w.word.compare_exchange_weak(s, waiting, std::memory_order_acq_rel)) {
+                spun_from = Platform::now();
+                budget = std::max(options_.spin_ns, options_.slice_ns / 8);  // the others are at their last tasks
+            }
             // relaxed: an old answer spins or sleeps once more; who is let in hears of it by the word.
             const bool holds = w.place >= 0 && at(w.place).holder.load(std::memory_order_relaxed) == &w;
-            if (holds && (options_.hold || Platform::now() - spun_from < options_.spin_ns)) {
+            if (holds && (options_.hold || Platform::now() - spun_from < budget)) {
                 Platform::relax(w.word, at(w.place).holder);
                 continue;
             }
+            window due;
+            if (holds && !std::exchange(guessed, true)) due = expected_end(Platform::now());
             s = waiting;
-            if (w.word.compare_exchange_weak(s, asleep, std::memory_order_acq_rel) || s == asleep) Platform::sleep(w.word, asleep);
+            if (!w.word.compare_exchange_weak(s, asleep, std::memory_order_acq_rel) && s != asleep) continue;
+            const std::uint64_t now = due.to > 0 ? Platform::now() : 0;
+            Platform::sleep(w.word, asleep, due.from > now ? static_cast<std::int64_t>(due.from - now) : -1);
+            s = asleep;
+            // Awake in time: from here on it is as if it had just come.
+            if (due.to == 0 || !w.word.compare_exchange_weak(s, waiting, std::memory_order_acq_rel)) continue;
+            spun_from = Platform::now();
+            budget = due.to - std::min(due.to, spun_from);
         }
     }
 
@@ -228,6 +270,7 @@ private:
     waiter* tail_ = nullptr;                                              // [guarded: lock_]
     typename Platform::template atomic<bool> waited_for_{false};          // [guarded for writing: lock_; hint] the queue is not empty
     typename Platform::template atomic<std::uint64_t> until_{0};          // [guarded for writing: lock_; hint] when this turn is over
+    typename Platform::template atomic<std::int64_t> over_mean_{0}, over_off_{0};  // [guarded for writing: lock_; hints] ns from the end of a turn to the last one out, and how far off that is
     std::vector<place_state> places_;                                     // [const size after init]
     typename Platform::books books_;                                      // [guarded: lock_]
 };

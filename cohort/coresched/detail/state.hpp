@@ -31,6 +31,8 @@ struct entity {
     bool delayed = false;                 // its task sleeps (its group is empty), but it had more than its share and stays until the others have caught up
     bool placed = false;                  // it has run before: `lag` means something
     bool relative = false;                // it moves: `deadline` counts from vruntime
+    double active = 0;                    // the part of the time that it was queued, which forgets half of what was in 32.8 ms
+    std::uint64_t active_at = 0;          // active is counted up to here
 };
 
 /// Kernel: struct cfs_rq.
@@ -49,7 +51,7 @@ struct fair_queue {
     std::uint64_t base_seq = 0;           // forced-idle period in which base was taken
     double average = 0;                   // of load, which forgets half of what was in 32.8 ms
     double told = 0;                      // what of it the group knows
-    std::uint64_t averaged_at = 0;
+    std::uint64_t averaged_at = 0, told_at = 0;
 };
 
 struct group {
@@ -98,6 +100,7 @@ struct queue {
     std::vector<tagged> by_cookie;         // of each cookie the one that goes before first, as it was when it came. Kernel: core_tree
     std::uint64_t exec_since = 0;          // curr's vruntime counts up to here
     bool must_choose = false;              // a reschedule is due
+    bool due = false;                      // a tick has asked for one
     bool picked = false;                   // a sibling has picked for this CPU
     task_id pick = idle;
     std::uint64_t sched_seq = 0;           // the pick that this CPU follows
@@ -126,6 +129,8 @@ struct core {
     std::uint32_t occupied = 0;          // CPUs that were given a task
     std::uint64_t forced_seq = 0;        // counts periods of forced idleness
     std::uint64_t since = 0;             // accounts are settled up to here
+    std::uint64_t picked_at = 0;         // when it last chose
+    std::uint32_t picks_now = 0;         // core-wide picks in that instant
     cookie turn = no_cookie;             // gang: whose the core is
     std::uint64_t turn_began = 0;        // gang
     std::vector<core_turn> turns;             // gang
@@ -184,12 +189,15 @@ void place(state& s, fair_queue& f, std::uint32_t e);
 std::uint32_t pick_entity(state& s, fair_queue& f);
 /// It has run so long: true when its slice is used up.
 bool charge(state& s, fair_queue& f, std::uint32_t e, std::int64_t ns);
+/// True when what runs has used its slice up, and others are owed more.
+bool overdue(const state& s, const fair_queue& f);
 void set_weight(state& s, std::uint32_t e, std::int64_t weight);
 void update_least(state& s, fair_queue& f);
 
 // load.cpp: what a group weighs on one CPU
 
-void update_load(state& s, fair_queue& f);
+/// Averages of e and of the queue that it competes in, up to now.
+void update_load(state& s, std::uint32_t e);
 /// Sets the weight of the group's entity, e.own's owner, to its part.
 void update_group(state& s, std::uint32_t e);
 

@@ -62,6 +62,7 @@ struct cohort_padata_options {
     const char *serial_cpus;   /* where completions run; NULL: the same */
     int max_workers;           /* at most so many workers at once; 0: one for each CPU */
     int no_threads;            /* nonzero: start none; jobs run inline and in cohort_padata_poll() */
+    struct cohort_tenant *tenant; /* its jobs run with this tenant's cookie (below); freed after the instance; NULL: of none */
 };
 
 enum cohort_mask { COHORT_MASK_PARALLEL = 0, COHORT_MASK_SERIAL = 1 };
@@ -248,6 +249,59 @@ COHORT_API void cohort_cpuset_free(cohort_cpuset *c);
 /* One command of `cohort cpuset simulate`, such as "write a/b cpuset.cpus 0-3". Any thread. text: the answer's value, if any; lists have blanks between. Returns its length, which
  * may be size or more: then it was cut; or the kernel's answer as a negative errno, with the reason as the sentence. A line outside of the grammar is -EBADMSG. */
 COHORT_API int cohort_cpuset_perform(cohort_cpuset *c, const char *command, char *text, size_t size);
+
+/* --- core scheduling: who may share a core ------------------------------------------------------------------------------------------------ */
+
+/* Where the kernel has none: of the jobs of an executor's tenants, only those with equal cookies run on a core at the same time.
+ *
+ *     cohort_executor_alloc(NULL, &ex);
+ *     cohort_tenant_alloc(ex, "web", &web);
+ *     cohort_core_create(ex, cohort_tenant_id(web), COHORT_SCOPE_THREAD);
+ *     options.tenant = web;                                                    // of cohort_padata_alloc
+ */
+typedef struct cohort_executor cohort_executor;
+typedef struct cohort_tenant cohort_tenant;
+
+/* 0: the kernel has it (PR_SCHED_CORE); -EINVAL: it is built without; -ENODEV: no core has two CPUs online; others: it is kept from us. `why` gets the sentence (empty: it is there), cut to
+ * size; may be NULL. Changes nothing. */
+COHORT_API int cohort_core_facility(char *why, size_t size);
+
+enum cohort_scope { COHORT_SCOPE_THREAD = 0, COHORT_SCOPE_PROCESS = 1, COHORT_SCOPE_PROCESS_GROUP = 2 };
+
+/* The verbs. on: NULL, the running kernel, and id is a thread's number, 0 the calling thread; an executor, and id is a tenant's, 0 the one whose job the calling thread runs, else the outside.
+ * scope: enum cohort_scope. create: a cookie that nobody else has. share_to: the caller's, to others. share_from: another's, to the caller. clear: none; the caller keeps its own.
+ * Errors: -EINVAL (a kernel without it; scope), -ENODEV, -ESRCH, -EPERM (of many none was changed), -ENOMEM. Any thread. */
+COHORT_API int cohort_core_get(cohort_executor *on, int id, uint64_t *out); /* equal for equal cookies, 0 for none */
+COHORT_API int cohort_core_create(cohort_executor *on, int id, int scope);
+COHORT_API int cohort_core_share_to(cohort_executor *on, int id, int scope);
+COHORT_API int cohort_core_share_from(cohort_executor *on, int id);
+COHORT_API int cohort_core_clear(cohort_executor *on, int id, int scope);
+/* In a job that runs long: it makes way here if its turn is over, and comes back. Elsewhere: nothing. No lock may be held. */
+COHORT_API void cohort_core_safepoint(void);
+
+struct cohort_executor_options {
+    size_t struct_size;
+    const char *cores; /* the CPUs of each core, as lists with blanks between: "0,4 1,5"; NULL: those of this machine */
+    uint64_t slice_ns; /* a cookie that others wait for gives its core up after so long; 0: 3 ms */
+    int hold;          /* nonzero: a CPU that is forced idle is kept by a spinning thread */
+};
+struct cohort_executor_stats {
+    size_t struct_size;
+    uint64_t overlap_ns; /* unequal cookies on one core at once: 0, or something is broken */
+    uint64_t stretches, turns, forced_idle_ns, changing_ns, longest_wait_ns, astray;
+};
+/* Errors: -EINVAL (no core, a CPU in two, a list that is none), -ENOMEM. */
+COHORT_API int cohort_executor_alloc(const struct cohort_executor_options *options, cohort_executor **out);
+/* NULL is allowed. Its tenants must be gone. */
+COHORT_API void cohort_executor_free(cohort_executor *e);
+/* Errors: -EINVAL (struct_size). */
+COHORT_API int cohort_executor_stats_get(cohort_executor *e, struct cohort_executor_stats *out);
+/* name: for reports; NULL: "tenant". Errors: -EINVAL, -ENOMEM. */
+COHORT_API int cohort_tenant_alloc(cohort_executor *e, const char *name, cohort_tenant **out);
+/* NULL is allowed. The instances that were given it must be gone. */
+COHORT_API void cohort_tenant_free(cohort_tenant *t);
+/* Its number for the verbs: 1, 2, ... */
+COHORT_API int cohort_tenant_id(const cohort_tenant *t);
 
 #ifdef __cplusplus
 }
