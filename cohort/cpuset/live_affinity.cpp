@@ -47,7 +47,8 @@ result<std::unique_ptr<affinity_backend>> affinity_backend::create(sys::os& os, 
 
 affinity_backend::~affinity_backend() {
     if (known_.empty()) return;
-    // New threads have inherited what we gave; they are found like the others, and belong to sets that allow everything now.
+    // A thread that is met here first has inherited what we gave to one that may have its own back by now: it is known by what that one was given before.
+    auto held = known_;
     for (int round = 0; round < most_rounds; ++round) {
         bool fresh = false;
         for (int tid : sys::threads_of_process(os_, pid_).value_or(std::vector<int>{})) {
@@ -55,7 +56,7 @@ affinity_backend::~affinity_backend() {
             const auto has = os_.sched_getaffinity(tid);
             if (!has) continue;
             if (it == known_.end()) {
-                known_[tid] = newcomer(*has);
+                held[tid] = known_[tid] = newcomer(*has, held);
                 fresh = true;
             }
             thread_state& t = known_[tid];
@@ -161,10 +162,10 @@ result<cpumask> affinity_backend::effective(const std::string& path) {
 }
 
 /// A thread that nobody has seen before was started by one that we know, and has its mask; then it wants what that one wants.
-affinity_backend::thread_state affinity_backend::newcomer(const cpumask& has) const {
-    const auto leader = known_.find(pid_);
-    if (leader != known_.end() && leader->second.given == has) return leader->second;
-    for (const auto& [tid, t] : known_) {
+affinity_backend::thread_state affinity_backend::newcomer(const cpumask& has, const std::map<int, thread_state>& among) const {
+    const auto leader = among.find(pid_);
+    if (leader != among.end() && leader->second.given == has) return leader->second;
+    for (const auto& [tid, t] : among) {
         if (t.given == has) return t;
     }
     return {process_set_, has, has};
@@ -200,7 +201,7 @@ result<bool> affinity_backend::scan(std::optional<error>& first_fault) {
         auto it = known_.find(tid);
         if (it == known_.end()) {
             fresh = true;
-            it = known_.emplace(tid, newcomer(*has)).first;
+            it = known_.emplace(tid, newcomer(*has, known_)).first;
             ask({.what = verb::attach, .path = it->second.path, .task = std::to_string(tid)});
         } else if (*has != it->second.given) {
             it->second.own = *has;  // somebody asked for it since

@@ -79,7 +79,7 @@ private:
     result<void> change(const operation& op, const std::string& act);
     result<cpumask> effective(const std::string& path);
     result<bool> scan(std::optional<error>& first_fault);
-    thread_state newcomer(const cpumask& has) const;
+    thread_state newcomer(const cpumask& has, const std::map<int, thread_state>& among) const;
     result<void> place(int tid, thread_state& t, const cpumask& has);
     void forget(int tid);
     result<void> enforce_nodes();

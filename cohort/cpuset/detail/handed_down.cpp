@@ -106,8 +106,8 @@ partition_reason move_cpus(world& w, group& g, change what, const cpumask* list 
     return settle(w, g, t);
 }
 
-/// One set of the walk. Returns false when nothing below it can change.
-bool visit(world& w, group& g, bool first, bool force) {
+/// One set of the walk. Returns false when nothing below it can change. due: domains are to be made when the walk ends, even if they are made on the way, too, of what sets below still have then.
+bool visit(world& w, group& g, bool first, bool force, bool& due) {
     group& parent = *g.parent;
     cpumask cpus = cpus_for(w, g.own.cpus, parent);
     // A partition that has handed down all that it lists runs empty.
@@ -137,13 +137,15 @@ bool visit(world& w, group& g, bool first, bool force) {
     if (g.valid() && state != before) g.reason = partition_reason::none;
     update_tasks(w, g);
     if (!g.valid()) g.balance = parent.balance;
-    if (!g.own.cpus.empty() && g.balance && g.valid()) w.domains_due = true;
+    due |= !g.own.cpus.empty() && g.balance && g.valid();
     return true;
 }
 
 /// Domains are made at once, from what the sets have then.
 void walk(world& w, group& top, bool force) {
-    for (group* at = &top; at;) at = next_cpuset(at, &top, !visit(w, *at, at == &top, force));
+    bool due = false;
+    for (group* at = &top; at;) at = next_cpuset(at, &top, !visit(w, *at, at == &top, force, due));
+    w.domains_due |= due;
     make_domains(w);
 }
 
