@@ -41,11 +41,11 @@ buffer buffer_pool::take(std::size_t capacity) {
     }
     dropped.clear();
     try {
-        return buffer(capacity, payer_);
+        return buffer(capacity, payer_, from_);
     } catch (const over_limit&) {
         drop_all_idle();
     }
-    return buffer(capacity, payer_);
+    return buffer(capacity, payer_, from_);
 }
 
 void buffer_pool::give(buffer&& b) {
@@ -54,6 +54,16 @@ void buffer_pool::give(buffer&& b) {
     std::scoped_lock hold(lock_);
     idle_.push_back(std::move(b));
     drop_idle(dropped);
+}
+
+void buffer_pool::comes(std::size_t capacity) {
+    std::scoped_lock hold(lock_);
+    held_ += capacity;
+}
+
+void buffer_pool::goes(std::size_t capacity) {
+    std::scoped_lock hold(lock_);
+    held_ -= capacity;
 }
 
 }  // namespace cohort::stream

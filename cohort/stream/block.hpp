@@ -31,12 +31,24 @@ struct over_limit : std::bad_alloc {
     error why;
 };
 
+/// Where buffers have their memory, if not from the system. Outlives them. Synchronization: any thread.
+class memory_source {
+public:
+    virtual ~memory_source() = default;
+    /// nullptr: there is none.
+    virtual std::uint8_t* take(std::size_t bytes) = 0;
+    virtual void give(std::uint8_t* memory) = 0;
+};
+
 /// Contiguous memory with a size and a capacity; never initialised, so that pages nobody writes are never touched. A resource: move-only.
 class buffer {
 public:
     buffer() = default;
     /// Charged to the group, if there is one, until it is freed. Throws std::bad_alloc, over_limit.
-    explicit buffer(std::size_t capacity, account::group payer = {}) : charge_(charge(payer, capacity)), memory_(allocate(capacity)), capacity_(capacity) {}
+    explicit buffer(std::size_t capacity, account::group payer = {}, memory_source* from = nullptr)
+        : charge_(charge(payer, capacity)), memory_(allocate(capacity, from)), capacity_(capacity) {}
+    /// Memory that somebody else took from the source, with content.
+    buffer(memory_source& from, std::uint8_t* memory, std::size_t size, std::size_t capacity) : memory_(memory, release{capacity, &from}), size_(size), capacity_(capacity) {}
     buffer(buffer&& b) noexcept
         : charge_(std::move(b.charge_)), memory_(std::move(b.memory_)), size_(std::exchange(b.size_, 0)), capacity_(std::exchange(b.capacity_, 0)) {}
     buffer& operator=(buffer&& b) noexcept {
@@ -67,15 +79,23 @@ public:
     /// Grows the capacity, keeping the content. Throws std::bad_alloc, over_limit.
     void reserve(std::size_t capacity) {
         if (capacity <= capacity_) return;
-        buffer bigger(capacity, charge_.where());
+        buffer bigger(capacity, charge_.where(), memory_ ? memory_.get_deleter().from : nullptr);
         bigger.append(view());
         *this = std::move(bigger);
+    }
+
+    /// Its memory, which is the caller's from now on; only of one that has it from a source.
+    std::uint8_t* let_go() {
+        charge_ = {};
+        size_ = capacity_ = 0;
+        return memory_.release();
     }
 
 private:
     struct release {
         std::size_t bytes;
-        void operator()(std::uint8_t* p) const { sys::unmap_pages(p, bytes); }
+        memory_source* from;
+        void operator()(std::uint8_t* p) const { from ? from->give(p) : sys::unmap_pages(p, bytes); }
     };
     static account::charged charge(account::group payer, std::size_t n) {
         if (!payer) return {};
@@ -84,11 +104,11 @@ private:
         return std::move(*held);
     }
     /// Pages of their own: malloc would keep freed blocks of many sizes, and the process would grow beyond its window.
-    static std::unique_ptr<std::uint8_t, release> allocate(std::size_t n) {
+    static std::unique_ptr<std::uint8_t, release> allocate(std::size_t n, memory_source* from) {
         const std::size_t bytes = n ? n : 1;
-        auto* p = static_cast<std::uint8_t*>(sys::map_pages(bytes));
+        auto* p = from ? from->take(bytes) : static_cast<std::uint8_t*>(sys::map_pages(bytes));
         if (!p) throw std::bad_alloc();
-        return {p, release{bytes}};
+        return {p, release{bytes, from}};
     }
 
     account::charged charge_;
@@ -100,11 +120,14 @@ private:
 class buffer_pool {
 public:
     /// limit: of bytes in use and idle together; a buffer in use is never refused, but idle ones go first.
-    /// payer: the group that every buffer is charged to, in use or idle.
-    explicit buffer_pool(std::size_t limit, account::group payer = {}) : limit_(limit), payer_(payer) {}
+    /// payer: the group that every buffer is charged to, in use or idle. from: where they have their memory; null: from the system.
+    explicit buffer_pool(std::size_t limit, account::group payer = {}, memory_source* from = nullptr) : limit_(limit), payer_(payer), from_(from) {}
     /// The smallest idle buffer that is large enough but not four times too large, or a new one. Size 0. Throws std::bad_alloc, over_limit.
     buffer take(std::size_t capacity);
     void give(buffer&& b);
+    /// A buffer of so many bytes that was not taken here will be given; or one that was taken will not.
+    void comes(std::size_t capacity);
+    void goes(std::size_t capacity);
 
 private:
     void drop_idle(std::vector<buffer>& dropped);
@@ -112,6 +135,7 @@ private:
 
     const std::size_t limit_;      // [const after init]
     const account::group payer_;   // [const after init]
+    memory_source* const from_;    // [const after init]
     std::mutex lock_;
     std::vector<buffer> idle_;     // [guarded: lock_]
     std::size_t held_ = 0;         // [guarded: lock_] capacities of idle buffers and of those taken

@@ -4,7 +4,6 @@
 #include <cohort/stream/detail/child.hpp>
 #include <cohort/stream/detail/modes.hpp>
 #include <cohort/stream/detail/ordered_run.hpp>
-#include <cohort/stream/records.hpp>
 
 #include <algorithm>
 
@@ -63,77 +62,22 @@ private:
     std::size_t keep_;
 };
 
-/// Cuts the input into blocks that end where a record ends. Output depends on block size and input alone: every block is filled before it is cut.
-class block_reader {
-public:
-    block_reader(ordered_run& r, std::size_t block) : run_(r), block_(block) {}
-
-    /// The next block; empty at the end. Errors: those of the input; EFBIG, a record over the limit.
-    result<buffer> next() {
-        buffer b = run_.buffers().take(std::max(block_, rest_.size()));
-        b.append(rest_.view());
-        rest_.clear();
-        std::size_t want = block_;
-        for (;;) {
-            if (want > b.size()) {
-                if (b.capacity() < want) {
-                    buffer bigger = run_.buffers().take(want);
-                    bigger.append(b.view());
-                    run_.buffers().give(std::exchange(b, std::move(bigger)));
-                }
-                auto n = run_.fill(b.tail().first(want - b.size()));
-                if (!n) return std::unexpected(n.error());
-                b.resize(b.size() + *n);
-                if (b.size() < want) return b;  // the end: its last record needs no separator
-            }
-            if (!run_.options().records) return b;
-            const std::size_t end = last_record_end(b.view(), run_.options().separator);
-            if (end) return split(std::move(b), end);
-            const std::size_t limit = std::max<std::uint64_t>(run_.memory() / 2, block_);
-            if (want >= limit) {
-                return fail(EFBIG, run_.in().name(), "find the end of the record at byte " + std::to_string(start_),
-                            "it is longer than " + std::to_string(limit) + " bytes; a larger memory limit allows it");
-            }
-            want = std::min<std::size_t>(want * 2, limit);
-        }
-    }
-    void passed(std::size_t n) { start_ += n; }
-
-private:
-    result<buffer> split(buffer b, std::size_t end) {
-        rest_.reserve(b.size() - end);
-        rest_.append(b.view().subspan(end));
-        b.resize(end);
-        return b;
-    }
-
-    ordered_run& run_;
-    std::size_t block_;
-    buffer rest_;
-    std::uint64_t start_ = 0;
-};
-
 }  // namespace
 
-result<pipe_report> run_command(const pipe_options& options, sys::os& system) {
-    const std::size_t block = options.block_bytes ? options.block_bytes : usual_command_block;
-    const std::size_t keep = std::max(block + block / 8, least_output);
-    auto r = ordered_run::create(options, system, {.block_bytes = block, .piece_bytes = block + keep});
+std::size_t command_block(const pipe_options& o) { return o.block_bytes ? o.block_bytes : usual_command_block; }
+std::size_t command_output(std::size_t block) { return std::max(block + block / 8, least_output); }
+
+result<pipe_report> run_command(const pipe_options& options, sys::os& system, far_ends* far) {
+    const std::size_t block = command_block(options), keep = command_output(block);
+    auto r = ordered_run::create(options, system, {.block_bytes = block, .piece_bytes = block + keep}, far);
     if (!r) return std::unexpected(r.error());
     ordered_run& run = **r;
-    block_reader blocks(run, block);
-    for (;;) {
-        auto b = blocks.next();
-        if (!b) {
-            run.fail_with(b.error());
-            break;
-        }
-        if (b->size() == 0) break;
-        const std::size_t n = b->size(), held = b->capacity();
-        blocks.passed(n);
-        if (!run.submit(std::make_unique<command_piece>(run, std::move(*b), keep), held + keep)) break;
-    }
-    return run.finish();
+    const auto cuts = far ? nullptr : cut_records(run.reads(), block, options.records, options.separator);
+    block_feed& feed = far ? far->feed : *cuts;
+    return run.all(feed, [&](buffer b) {
+        const std::uint64_t held = b.capacity() + keep;
+        return run.submit(std::make_unique<command_piece>(run, std::move(b), keep), held);
+    });
 }
 
 }  // namespace cohort::stream::detail

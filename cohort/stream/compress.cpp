@@ -39,55 +39,40 @@ private:
     std::size_t bound_;
 };
 
-/// Cuts the input into blocks. The first block and the last two go in parts of a quarter (of at least 1 MiB): all workers have something to do sooner,
-/// and stop at about the same time. Where the parts are depends on the input's length alone.
+/// Submits what the feed gives. As the first block did, the last two go in parts: all workers have something to do sooner, and stop at about the same time. Where the parts are depends on the input's
+/// length alone.
 class block_cutter {
 public:
-    block_cutter(ordered_run& r, free_list<compressor>& idle, std::size_t block, std::size_t bound)
-        : run_(r), idle_(idle), block_(block), part_(std::max(block / 4, std::min(block, least_part))), bound_(bound) {}
+    block_cutter(ordered_run& r, free_list<compressor>& idle, block_feed& feed, std::size_t block, std::size_t bound) : run_(r), idle_(idle), feed_(feed), block_(block), bound_(bound) {}
 
     /// To the end of the input, or of the run. Errors: those of the input.
     result<void> all() {
-        for (std::size_t sent = 0; sent < block_;) {
-            auto in = read(std::min(part_, block_ - sent));
-            if (!in) return std::unexpected(in.error());
-            const std::size_t n = in->size();
-            // Empty input makes one empty frame: an empty file is no zstd, and no gzip either.
-            if (n == 0 && sent) return {};
-            const bool end = n < std::min(part_, block_ - sent);
-            if (!submit(std::move(*in)) || end) return {};
-            sent += n;
-        }
         buffer held;  // one block is kept back until it is known not to be among the last two
         for (;;) {
-            auto in = read(block_);
-            if (!in) return std::unexpected(in.error());
-            if (in->size() < block_) {
-                if (in_parts(std::move(held))) in_parts(std::move(*in));
+            auto next = run_.next(feed_);
+            if (!next) return std::unexpected(next.error());
+            if (next->end) return {};
+            if (next->part) {
+                if (!submit(std::move(next->bytes))) return {};
+                continue;
+            }
+            if (next->bytes.size() < block_) {
+                if (in_parts(std::move(held))) in_parts(std::move(next->bytes));
                 return {};
             }
             if (held.size() && !submit(std::move(held))) return {};
-            held = std::move(*in);
+            held = std::move(next->bytes);
         }
     }
 
 private:
-    static constexpr std::size_t least_part = 1u << 20;
-
-    result<buffer> read(std::size_t size) {
-        buffer b = run_.buffers().take(size);
-        auto n = run_.fill(b.tail().first(size));
-        if (!n) return std::unexpected(n.error());
-        b.resize(*n);
-        return b;
-    }
     bool submit(buffer b) {
         const std::uint64_t bytes = b.capacity() + bound_;
         return run_.submit(std::make_unique<compress_piece>(run_, idle_, std::move(b), bound_), bytes);
     }
     bool in_parts(buffer b) {
         for (std::size_t at = 0; at < b.size();) {
-            const byte_view part = b.view().subspan(at, std::min(part_, b.size() - at));
+            const byte_view part = b.view().subspan(at, std::min(part_of(block_), b.size() - at));
             buffer copy = run_.buffers().take(part.size());
             copy.append(part);
             at += part.size();
@@ -99,12 +84,13 @@ private:
 
     ordered_run& run_;
     free_list<compressor>& idle_;
-    const std::size_t block_, part_, bound_;
+    block_feed& feed_;
+    const std::size_t block_, bound_;
 };
 
 }  // namespace
 
-result<pipe_report> run_compress(const pipe_options& options, sys::os& system) {
+result<pipe_report> run_compress(const pipe_options& options, sys::os& system, far_ends* far) {
     const codec kind = *options.kind;
     auto first = compressor::create(kind, options.level.value_or(levels(kind).usual));  // bad levels end here, before anything is opened
     if (!first) return std::unexpected(first.error());
@@ -112,10 +98,11 @@ result<pipe_report> run_compress(const pipe_options& options, sys::os& system) {
     const std::size_t bound = (*first)->bound(block);
     free_list<compressor> idle;  // outlives the run's jobs
     idle.give(std::move(*first));
-    auto r = ordered_run::create(options, system, {.block_bytes = block, .piece_bytes = block + bound});
+    auto r = ordered_run::create(options, system, {.block_bytes = block, .piece_bytes = block + bound}, far);
     if (!r) return std::unexpected(r.error());
     ordered_run& run = **r;
-    if (auto all = block_cutter(run, idle, block, bound).all(); !all) run.fail_with(all.error());
+    const auto cuts = far ? nullptr : cut_blocks(run.reads(), block);
+    if (auto all = block_cutter(run, idle, far ? far->feed : *cuts, block, bound).all(); !all) run.fail_with(all.error());
     return run.finish();
 }
 

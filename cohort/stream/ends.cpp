@@ -55,6 +55,13 @@ result<source> source::open(const pipe_options& options, sys::os& system) {
     return s;
 }
 
+source source::elsewhere(std::string name) {
+    source s;
+    s.name_ = std::move(name);
+    s.ended_ = true;
+    return s;
+}
+
 result<std::size_t> source::fill(std::span<std::uint8_t> into, int stop_fd) {
     std::size_t have = 0;
     while (have < into.size() && !ended_) {

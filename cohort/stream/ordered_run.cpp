@@ -48,17 +48,12 @@ void piece::serial() {
     percpu::this_cpu::add(run.stats_->member(&run_stats::work_ns), sys::thread_cpu_ns() - before);
 }
 
-result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& options, sys::os& system, const run_shape& shape) {
+result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& options, sys::os& system, const run_shape& shape, far_ends* far) {
     std::unique_ptr<ordered_run> r(new ordered_run(options, system));
     auto stop = stop_flag::create(system);
     if (!stop) return std::unexpected(stop.error());
     r->stop_ = std::move(*stop);
-    auto in = source::open(options, system);
-    if (!in) return std::unexpected(in.error());
-    r->in_ = std::move(*in);
-    auto out = sink::open(options, system);
-    if (!out) return std::unexpected(out.error());
-    r->sink_.emplace(std::move(*out));
+    if (auto opened = r->open_ends(far); !opened) return std::unexpected(opened.error());
 
     auto inst = padata::instance::create({.name = options.name, .parallel = options.cpus, .serial = options.serial_cpus, .max_workers = options.workers, .gate = options.gate,
                                           .watchdog = options.stuck_after, .on_stuck = [self = r.get()](const padata::head_state& h) {
@@ -72,7 +67,7 @@ result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& opt
     r->workers_ = workers;
     r->block_bytes_ = shape.block_bytes;
     r->memory_ = options.memory ? options.memory : usual_memory(workers, shape.piece_bytes);
-    r->buffers_ = std::make_unique<buffer_pool>(r->memory_, account::current());
+    r->buffers_ = std::make_unique<buffer_pool>(r->memory_, far ? account::group{} : account::current(), far ? &far->memory : nullptr);
     auto stats = percpu::make<run_stats>();
     if (!stats) return std::unexpected(stats.error());
     r->stats_ = std::move(*stats);
@@ -101,6 +96,22 @@ ordered_run::~ordered_run() {
     }
 }
 
+result<void> ordered_run::open_ends(far_ends* far) {
+    if (far) {
+        far_ = true;
+        in_ = source::elsewhere(far->name);
+        sink_ = std::move(far->out);
+        return {};
+    }
+    auto in = source::open(options_, os_);
+    if (!in) return std::unexpected(in.error());
+    in_ = std::move(*in);
+    auto out = sink::open(options_, os_);
+    if (!out) return std::unexpected(out.error());
+    sink_ = std::make_unique<sink>(std::move(*out));
+    return {};
+}
+
 result<void> ordered_run::open_control() {
     if (!options_.control) return {};
     auto made = padata::control::create(*instance_, {.directory = *options_.control});
@@ -112,6 +123,24 @@ result<void> ordered_run::open_control() {
     control_ = std::move(*made);
     if (options_.on_control) options_.on_control(control_->directory());
     return {};
+}
+
+result<block_feed::block> ordered_run::next(block_feed& feed) {
+    auto b = feed.next();
+    if (b && far_) buffers_->comes(b->bytes.capacity());
+    return b;
+}
+
+result<pipe_report> ordered_run::all(block_feed& feed, const std::function<bool(buffer)>& submits) {
+    for (;;) {
+        auto b = next(feed);
+        if (!b) {
+            fail_with(b.error());
+            break;
+        }
+        if (b->end || !submits(std::move(b->bytes))) break;
+    }
+    return finish();
 }
 
 bool ordered_run::submit(std::unique_ptr<piece> p, std::uint64_t bytes) {

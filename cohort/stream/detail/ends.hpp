@@ -34,6 +34,8 @@ class source {
 public:
     /// Errors: those of open; EISDIR.
     static result<source> open(const pipe_options& options, sys::os& system);
+    /// One that is read elsewhere: a name.
+    static source elsewhere(std::string name);
 
     const std::string& name() const { return name_; }
     /// Bytes of a regular file that is read from its start.
@@ -51,18 +53,35 @@ private:
     std::optional<std::uint64_t> size_;
 };
 
-/// The output. One thread at a time.
-class sink {
+/// Where the output of a run goes. One thread at a time.
+class outlet {
+public:
+    virtual ~outlet() = default;
+    virtual const std::string& name() const = 0;
+    /// Errors: those of write; ECANCELED.
+    virtual result<void> write(byte_view bytes, int stop_fd) = 0;
+    /// The same, after which the buffer is the pool's.
+    virtual result<void> write_and_give(buffer bytes, buffer_pool& pool, int stop_fd) {
+        auto r = write(bytes.view(), stop_fd);
+        pool.give(std::move(bytes));
+        return r;
+    }
+    virtual std::uint64_t written() const = 0;
+    /// All has been written. Errors: those of close, fsync, rename; then there is no file.
+    virtual result<void> commit() = 0;
+};
+
+/// A file, pipe or device.
+class sink final : public outlet {
 public:
     /// Errors: EEXIST, EISDIR, ENOENT (the directory), those of open.
     static result<sink> open(const pipe_options& options, sys::os& system);
 
-    const std::string& name() const { return name_; }
-    /// Errors: those of write; ECANCELED.
-    result<void> write(byte_view bytes, int stop_fd);
-    std::uint64_t written() const { return written_; }
-    /// The file gets its name. Errors: those of close, fsync, rename; then there is no file.
-    result<void> commit();
+    const std::string& name() const override { return name_; }
+    result<void> write(byte_view bytes, int stop_fd) override;
+    std::uint64_t written() const override { return written_; }
+    /// The file gets its name.
+    result<void> commit() override;
 
 private:
     sys::os* os_ = nullptr;

@@ -21,6 +21,7 @@
 #include <cohort/padata/shell.hpp>
 #include <cohort/stream/block.hpp>
 #include <cohort/stream/detail/ends.hpp>
+#include <cohort/stream/detail/feed.hpp>
 #include <cohort/stream/pipe.hpp>
 
 namespace cohort::stream::detail {
@@ -59,8 +60,8 @@ struct run_stats {
 /// for any thread.
 class ordered_run {
 public:
-    /// Opens both ends and starts the workers. Errors: those of both.
-    static result<std::unique_ptr<ordered_run>> create(const pipe_options& options, sys::os& system, const run_shape& shape);
+    /// Opens both ends, or has them from `far`, and starts the workers. Errors: those of both.
+    static result<std::unique_ptr<ordered_run>> create(const pipe_options& options, sys::os& system, const run_shape& shape, far_ends* far = nullptr);
     ~ordered_run();
 
     source& in() { return in_; }
@@ -88,11 +89,13 @@ public:
     /// To the sink; only for the holder of the turn. Errors: those of the sink.
     result<void> write(byte_view bytes) { return sink_->write(bytes, stop_fd()); }
     /// write(), after which the buffer goes back to the pool.
-    result<void> write_and_give(buffer bytes) {
-        auto r = write(bytes.view());
-        buffers().give(std::move(bytes));
-        return r;
-    }
+    result<void> write_and_give(buffer bytes) { return sink_->write_and_give(std::move(bytes), buffers(), stop_fd()); }
+    /// The feed's next block.
+    result<block_feed::block> next(block_feed& feed);
+    /// Every block of the feed, handed to `submits` until it says false; then finish().
+    result<pipe_report> all(block_feed& feed, const std::function<bool(buffer)>& submits);
+    /// What a feed that cuts its input needs.
+    reading reads() { return {in_, stop_fd(), *buffers_, memory_}; }
 
     void count_serial_block() { percpu::this_cpu::inc(stats_->member(&run_stats::serial_blocks)); }
     void count_unread_block() { percpu::this_cpu::inc(stats_->member(&run_stats::unread_blocks)); }
@@ -108,13 +111,14 @@ private:
     void deliver(piece& p);
     result<void> outcome(piece& p);
     void show_progress();
+    result<void> open_ends(far_ends* far);
     result<void> open_control();
 
     const pipe_options& options_;                 // [const after init]
     sys::os& os_;                                 // [const after init]
     std::unique_ptr<stop_flag> stop_;             // [const after init]
     source in_;                                   // [the reader]
-    std::optional<sink> sink_;                    // [holder of the turn; the reader before the first and after the last piece]
+    std::unique_ptr<outlet> sink_;                   // [holder of the turn; the reader before the first and after the last piece]
     std::unique_ptr<buffer_pool> buffers_;        // [const after init]
     std::unique_ptr<padata::instance> instance_;  // [const after init]
     std::unique_ptr<padata::control> control_;    // [const after init]
@@ -123,6 +127,7 @@ private:
     std::uint64_t started_ = 0;                   // [const after init] os.now()
     double cpu_started_ = 0;                      // [const after init]
     int workers_ = 0;                             // [const after init]
+    bool far_ = false;                            // [const after init] blocks come from elsewhere
     std::uint64_t submitted_ = 0, read_ = 0;      // [the reader]
 
     std::mutex lock_;
