@@ -133,7 +133,8 @@ std::expected<applied, std::vector<error>> applied::apply(const plan& p, sys::os
             case step::form::check_input: done = check_input(os, s.target); break;
             case step::form::check_output: done = check_output(os, s.target); break;
             case step::form::change_cpuset: break;  // below, together
-            case step::form::run_job: break;        // run.hpp
+            case step::form::make_pool:             // run.hpp, with the jobs that use it
+            case step::form::run_job: break;
         }
         if (done) continue;
         wrong.push_back(in_object(done.error(), s.object));

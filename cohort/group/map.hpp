@@ -50,5 +50,7 @@ struct map_group {
 /// A self-contained SVG: no script, no font, no network. CPUs of several groups are striped, those of none are grey; offline and
 /// forbidden ones are hatched, their reasons are in the legend.
 std::string map_svg(const machine_map& m, const std::vector<map_group>& groups);
+/// The colour of group number i there, as "#rrggbb".
+const char* map_color(std::size_t i);
 
 }  // namespace cohort::group

@@ -150,7 +150,7 @@ private:
         const double rx = s_.numbers ? 3 : 1;
         out += "<g><title>" + xml_text(title) + "</title>";
         for (std::size_t i = 0; i < stripes; ++i) {
-            const std::string fill = !usable ? "url(#off)" : mine.empty() ? nobody : palette[mine[i] % palette.size()];
+            const std::string fill = !usable ? "url(#off)" : mine.empty() ? nobody : map_color(mine[i]);
             out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"{}\" fill=\"{}\"/>", x, y + static_cast<double>(i) * s_.cpu_h / static_cast<double>(stripes), s_.cpu_w,
                                s_.cpu_h / static_cast<double>(stripes), stripes == 1 ? rx : 0, fill);
         }
@@ -176,7 +176,7 @@ std::vector<legend_row> legend_of(const machine_map& m, const std::vector<map_gr
     cpumask taken;
     for (std::size_t i = 0; i < groups.size(); ++i) {
         taken |= groups[i].cpus;
-        if (i < most) out.push_back({palette[i % palette.size()], groups[i].name + ": " + cpus_text(groups[i].cpus)});
+        if (i < most) out.push_back({map_color(i), groups[i].name + ": " + cpus_text(groups[i].cpus)});
         else if (i == most) out.push_back({"none", fmt::format("and {} more", groups.size() - most)});
     }
     if (const cpumask rest = m.view.usable - taken; !rest.empty()) out.push_back({nobody, "not taken: " + cpus_text(rest)});
@@ -186,6 +186,8 @@ std::vector<legend_row> legend_of(const machine_map& m, const std::vector<map_gr
 }
 
 }  // namespace
+
+const char* map_color(std::size_t i) { return palette[i % palette.size()]; }
 
 std::string map_svg(const machine_map& m, const std::vector<map_group>& groups) {
     const scale s = scale_of(m.top.cpus.weight());

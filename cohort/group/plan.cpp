@@ -9,7 +9,10 @@
 #include <fmt/format.h>
 
 #include <cohort/group/cpuset_view.hpp>
+#include <cohort/group/detail/plan_cookies.hpp>
 #include <cohort/group/detail/plan_cpusets.hpp>
+#include <cohort/group/detail/plan_offline.hpp>
+#include <cohort/group/detail/plan_wishes.hpp>
 #include <cohort/group/quantity.hpp>
 
 namespace cohort::group {
@@ -63,6 +66,7 @@ struct parts {
             case cpu_wish::form::all: return m.usable;
             case cpu_wish::form::part: return part(wish.part, wish.of);
             case cpu_wish::form::list: return cpumask::parse_list(wish.text, last_cpu(m) + 1).value_or(cpumask{});
+            case cpu_wish::form::count: return {};  // plan_wishes(), when all that name their CPUs have them
         }
         return {};
     }
@@ -73,6 +77,7 @@ std::string asked_text(const cpu_wish& wish) {
         case cpu_wish::form::all: return "all usable";
         case cpu_wish::form::list: return "\"" + wish.text + "\"";
         case cpu_wish::form::part: return "part " + wish.text;
+        case cpu_wish::form::count: return detail::wish_text(wish);
     }
     return {};
 }
@@ -113,6 +118,7 @@ void planner::cohorts() {
         p.name = c.name;
         p.asked_text = asked_text(c.cpus);
         p.memory = c.memory;
+        p.pool = c.pool;
         p.asked = of_machine.asked(c.cpus, machine);
         p.cpus = p.asked & machine.usable;
         std::string why;
@@ -122,13 +128,14 @@ void planner::cohorts() {
             p.dropped.push_back({lost, u.reason});
             why += fmt::format("{}{}: {}", why.empty() ? "" : "; ", cpus_text(lost), u.reason);
         }
-        if (p.cpus.empty()) {
+        if (p.cpus.empty() && c.cpus.kind != cpu_wish::form::count) {
             const std::string asked = c.cpus.kind == cpu_wish::form::list ? "cpus \"" + c.cpus.text + "\"" : p.asked_text + " CPUs";
             out.refusals.push_back({{in.file, c.cpus.at, "cohort \"" + c.name + "\"",
                                      asked + ": none of them can be used" + (why.empty() ? "" : " (" + why + ")")}});
         }
         out.cohorts.push_back(std::move(p));
     }
+    detail::plan_wishes(in, out);
 }
 
 void planner::sharing() {
@@ -158,13 +165,16 @@ void planner::promises() {
     for (cohort_plan& c : out.cohorts) {
         if (c.cpus.empty()) continue;
         detail::promise_cpus(c, out);
+        detail::promise_cookie(c, out);
+        detail::offline_by_affinity(c, out);
         if (c.memory > 0) {
             c.enforced.push_back("blocks of its pipes take at most " + human_bytes(static_cast<double>(c.memory)) + " together: charged to its account group");
             c.advisory.push_back("memory of its exec jobs is not limited: that needs a memory cgroup");
         }
+        if (c.pool) c.enforced.push_back("its processes share a pool of " + c.pool.text());
         if (!c.siblings_elsewhere.empty()) {
             c.advisory.push_back(cpus_text(c.siblings_elsewhere) + (c.siblings_elsewhere.weight() == 1 ? " shares its core" : " share their cores") +
-                                 " with another cohort: no core scheduling cookie is set");
+                                 " with another cohort" + (c.cookie.name.empty() ? ": it has no cookie" : ""));
         }
     }
     if (machine.cpu_limit) {
@@ -185,12 +195,12 @@ void planner::jobs() {
         }
         pipe_spec& pipe = p.spec.pipe;
         exec_spec& exec = p.spec.exec;
-        for (std::string* path : {&pipe.input, &pipe.output, &exec.stdin_file, &exec.stdout_file, &exec.stderr_file}) {
+        for (std::string* path : {&pipe.input, &pipe.output, &pipe.plugin, &exec.stdin_file, &exec.stdout_file, &exec.stderr_file}) {
             *path = absolute(*path, out.workdir);
         }
         p.cwd = exec.cwd.empty() ? out.workdir : absolute(exec.cwd, out.workdir);
         p.threads = j.kind == job_spec::form::exec ? exec.instances : pipe.threads > 0 ? pipe.threads : std::max(1, p.cpus.weight());
-        if (j.kind == job_spec::form::pipe && pipe.threads > p.cpus.weight() && !p.cpus.empty()) {
+        if (j.streams() && pipe.threads > p.cpus.weight() && !p.cpus.empty()) {
             out.notes.push_back(fmt::format("job \"{}\": {} threads share {}", j.name, pipe.threads, cpus_text(p.cpus)));
         }
         out.jobs.push_back(std::move(p));
@@ -234,13 +244,13 @@ void planner::checks(const job_plan& j) {
         step s{kind, object, target};
         if (!target.empty() && std::find(out.steps.begin(), out.steps.end(), s) == out.steps.end()) out.steps.push_back(std::move(s));
     };
-    for (const command_line* c : {&j.spec.pipe.input_command, &j.spec.pipe.command, &j.spec.exec.command, &j.spec.verify}) {
+    for (const command_line* c : {&j.spec.pipe.input_command, &j.spec.pipe.output_command, &j.spec.pipe.command, &j.spec.exec.command, &j.spec.verify}) {
         if (c->empty()) continue;
         // A relative program with a slash is looked for where the job will stand.
         const std::string& word = c->words.front();
         add(step::form::check_command, word.find('/') == std::string::npos ? word : absolute(word, j.cwd));
     }
-    for (const std::string* file : {&j.spec.pipe.input, &j.spec.exec.stdin_file}) {
+    for (const std::string* file : {&j.spec.pipe.input, &j.spec.pipe.plugin, &j.spec.exec.stdin_file}) {
         // What comes from an earlier job cannot be there yet; a name for each instance is looked for when it starts.
         if (file->find("{instance}") != std::string::npos) continue;
         if (j.spec.after.empty() && !written_by_a_job(*file)) add(step::form::check_input, *file);
@@ -254,6 +264,9 @@ void planner::steps() {
     if (!in.workdir.empty()) out.steps.push_back({step::form::make_directory, "workdir", out.workdir});
     for (const job_plan& j : out.jobs) checks(j);
     std::move(cpuset_steps.begin(), cpuset_steps.end(), std::back_inserter(out.steps));
+    for (const cohort_plan& c : out.cohorts) {
+        if (c.pool) out.steps.push_back({step::form::make_pool, "cohort \"" + c.name + "\"", c.pool.text()});
+    }
     for (int wave = 1; wave <= out.waves(); ++wave) {
         for (const job_plan& j : out.jobs) {
             if (j.wave == wave) out.steps.push_back({step::form::run_job, "job \"" + j.spec.name + "\"", j.spec.name});
@@ -276,6 +289,7 @@ std::string step::text() const {
         case form::check_input: return object + ": see that " + target + " can be read";
         case form::check_output: return object + ": see that " + target + " can be written";
         case form::change_cpuset: return object + ": " + cpuset::to_line(change);
+        case form::make_pool: return object + ": make its pool, " + target;
         case form::run_job: return object + ": run";
     }
     return {};
@@ -284,6 +298,7 @@ std::string step::text() const {
 std::string step::undo_text() const {
     switch (kind) {
         case form::claim_name: return "give it back";
+        case form::make_pool: return "its memory goes, whoever had it";
         case form::make_directory: return "remove it if made here and empty";
         case form::run_job: return "end its processes, remove unfinished output";
         case form::change_cpuset: {
@@ -293,6 +308,10 @@ std::string step::undo_text() const {
         }
         default: return {};
     }
+}
+
+bool plan::unsupported() const {
+    return std::any_of(refusals.begin(), refusals.end(), [](const refusal& r) { return r.unsupported; });
 }
 
 int plan::waves() const {
@@ -305,6 +324,10 @@ cpumask asked_cpus(const cpu_wish& wish, const machine_view& machine) { return p
 
 std::vector<fault> check_cpus(const spec& s, const machine_view& machine) {
     std::vector<fault> out;
+    for (const cpumask& core : s.cores) {
+        const cpumask missing = core - machine.possible;
+        if (!missing.empty()) out.push_back({s.file, s.cores_at, "machine", fmt::format("cores \"{}\": machine {} has {}, not {}", core.list(), machine.name, cpus_text(machine.possible), cpus_text(missing))});
+    }
     for (const cohort_spec& c : s.cohorts) {
         if (c.mems.empty() || !machine.cpusets) continue;
         const nodemask nodes = machine.cpusets->machine.node_numbers(), missing = nodemask::parse_list(c.mems).value_or(nodemask{}) - nodes;
@@ -334,13 +357,31 @@ std::vector<fault> check_cpus(const spec& s, const machine_view& machine) {
     return out;
 }
 
-plan make_plan(const spec& s, const machine_view& machine, const std::string& here) {
+namespace {
+
+/// CPUs of declared cores leave those that the machine has them in.
+machine_view with_declared_cores(machine_view m, const spec& s) {
+    int next = m.core.empty() ? 0 : *std::max_element(m.core.begin(), m.core.end()) + 1;
+    for (const cpumask& core : s.cores) {
+        for (int cpu : core & m.possible) m.core[static_cast<std::size_t>(cpu)] = next;
+        ++next;
+    }
+    if (!s.cores.empty() && m.no_core_scheduling.empty()) m.no_core_scheduling = "it knows nothing of cores that a spec declares";
+    return m;
+}
+
+}  // namespace
+
+plan make_plan(const spec& s, const machine_view& found, const std::string& here) {
+    const machine_view machine = with_declared_cores(found, s);
     planner p{s, machine, {}};
     p.out.file = s.file;
     p.out.machine = machine;
+    p.out.cores_declared = !s.cores.empty();
     p.out.workdir = s.workdir.empty() ? fs::path(here).lexically_normal().string() : absolute(s.workdir, here);
     p.out.stop_on_failure = s.stop_on_failure;
     p.cohorts();
+    detail::plan_cookies(s, p.out);
     p.sharing();
     p.jobs();
     p.cpuset_steps = detail::plan_cpusets(s, p.out);

@@ -37,8 +37,10 @@ struct machine_view {
     std::vector<unusable> not_usable;  // one entry a reason; together possible minus usable
     std::vector<int> order;            // possible CPUs, those that share most next to each other
     std::vector<int> core;             // core[cpu]: which physical core; -1 for a number that is no CPU
+    std::vector<int> node;             // node[cpu]: its memory; -1 likewise
     std::optional<double> cpu_limit;   // cpu.max as a number of CPUs
     std::string cpu_limit_reason;      // which cgroup says so
+    std::string no_core_scheduling = "the machine is not there, and what its kernel has is not known";  // why its kernel keeps no cookies; empty: it does
     std::shared_ptr<const cpuset_view> cpusets;  // null: not looked at (cpuset_view.hpp)
 };
 
@@ -62,25 +64,48 @@ struct keeping {
     std::string text() const;
 };
 
+/// By what a cohort is kept off cores on which others run at the same time.
+struct cookie_keeping {
+    enum class form {
+        nothing,
+        cores,     // no job with another cookie may run on a sibling while its own run
+        executor,  // blocks of pipes wait for each other (coresched/executor.hpp)
+        kernel,    // PR_SCHED_CORE
+    };
+    std::string name = {};      // the cookie; empty: none
+    cookie_policy policy = cookie_policy::prefer;
+    form by = form::nothing;
+    std::string fallback = {};  // why it is not the kernel
+    std::string unkept = {};    // why it is nothing
+    bool passes_gate = false;   // its pipes pass the executor's gate: for its own cookie, or another's
+
+    /// "kept by whole cores (not by the kernel: ...)".
+    std::string text() const;
+};
+const char* form_name(cookie_keeping::form by);
+
 struct cohort_plan {
     std::string name;
-    std::string asked_text;            // all usable; "0-3"; part 1/2
+    std::string asked_text;            // all usable; "0-3"; part 1/2; 4, whole cores, on one node, apart from "web"
     cpumask asked;
     cpumask cpus;                      // asked and usable
     std::vector<unusable> dropped;     // asked and not usable
     std::vector<unusable> shared;      // CPUs that another cohort has too; reason: its name
     cpumask siblings_elsewhere;        // CPUs here whose core has a CPU of another cohort
     keeping keep;
+    cookie_keeping cookie;
     std::uint64_t memory = 0;          // limit of its account group; 0: none
+    pool_spec pool;
     std::vector<std::string> jobs;
     std::vector<std::string> enforced, advisory;
+    std::vector<std::string> if_offline;   // what breaks when CPUs of it go offline
 };
 
 /// A job with its paths made absolute and its CPUs known.
 struct job_plan {
     job_spec spec;
     cpumask cpus;
-    int threads = 1;   // pipe: workers; exec: instances
+    int threads = 1;   // pipe, flow: workers; exec: instances
     std::uint64_t memory = 0;  // pipe: its share of the cohort's memory; 0: no limit
     int wave = 1;      // 1: starts at once; n: after jobs of wave n-1
     std::string cwd;
@@ -88,7 +113,7 @@ struct job_plan {
 
 /// One thing that will be done, and how it is undone.
 struct step {
-    enum class form { claim_name, make_directory, check_command, check_input, check_output, change_cpuset, run_job };
+    enum class form { claim_name, make_directory, check_command, check_input, check_output, change_cpuset, make_pool, run_job };
     form kind = form::run_job;
     std::string object;  // `cohort "left"`, `job "pack"`
     std::string target;  // the name, path or command it is about
@@ -103,6 +128,7 @@ struct step {
 /// Why a plan cannot hold on its machine.
 struct refusal {
     fault what;
+    bool unsupported = false;  // this machine has no means for it
     std::string line() const { return what.line(); }
 };
 
@@ -111,6 +137,7 @@ struct plan {
     machine_view machine;
     std::string workdir;  // absolute
     bool stop_on_failure = false;
+    bool cores_declared = false;  // the spec says which CPUs are siblings
     std::vector<cohort_plan> cohorts;
     std::vector<job_plan> jobs;   // in the order of the spec
     std::vector<step> steps;      // in the order of execution; jobs of one wave run at the same time
@@ -118,10 +145,12 @@ struct plan {
     std::vector<refusal> refusals;
 
     bool holds() const { return refusals.empty(); }
+    /// It does not, and the reason is what this machine has.
+    bool unsupported() const;
     int waves() const;
 };
 
-/// Faults of a spec against a machine: CPU and node numbers that do not exist there (offline CPUs do exist). Expects a spec whose lists parse;
+/// Faults of a spec against a machine: CPU (also in declared cores) and node numbers that do not exist there (offline CPUs do exist). Expects a spec whose lists parse;
 /// others are skipped.
 std::vector<fault> check_cpus(const spec& s, const machine_view& machine);
 

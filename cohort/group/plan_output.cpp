@@ -17,11 +17,12 @@ std::string job_text(const job_plan& j) {
         const std::string times = j.spec.exec.instances > 1 ? fmt::format("{} x ", j.spec.exec.instances) : "";
         return times + j.spec.exec.command.text();
     }
-    std::string work = p.codec.empty() ? p.command.text() : p.codec;
+    std::string work = !p.codec.empty() ? p.codec : !p.plugin.empty() ? p.plugin : p.command.text();
     if (p.decompress) work += " -d";
     if (p.level) work += fmt::format(" -{}", *p.level);
     const std::string from = p.input.empty() ? p.input_command.text() : p.input;
-    return fmt::format("{} | {} | {}   ({} {})", from, work, p.output, j.threads, j.threads == 1 ? "thread" : "threads");
+    const std::string to = p.output.empty() ? p.output_command.text() : p.output;
+    return fmt::format("{} | {} | {}   ({} {}{})", from, work, to, j.threads, j.threads == 1 ? "thread" : "threads", j.spec.kind == job_spec::form::flow ? ", three processes joined by the pool" : "");
 }
 
 void cohort_text(std::string& out, const cohort_plan& c) {
@@ -29,8 +30,10 @@ void cohort_text(std::string& out, const cohort_plan& c) {
     for (const unusable& d : c.dropped) out += fmt::format("  dropped   {}: {}\n", cpus_text(d.cpus), d.reason);
     for (const unusable& s : c.shared) out += fmt::format("  shared    {} with cohort \"{}\"\n", cpus_text(s.cpus), s.reason);
     if (c.keep.policy != cpuset_policy::none) out += fmt::format("  kept by   {}\n", c.keep.text());
+    if (!c.cookie.name.empty()) out += fmt::format("  cookie    {}\n", c.cookie.text());
     for (const std::string& e : c.enforced) out += fmt::format("  enforced  {}\n", e);
     for (const std::string& a : c.advisory) out += fmt::format("  advisory  {}\n", a);
+    for (const std::string& o : c.if_offline) out += fmt::format("  offline   {}\n", o);
 }
 
 void jobs_text(std::string& out, const plan& p) {
@@ -61,7 +64,7 @@ nlohmann::json job_json(const job_plan& j) {
     const pipe_spec& p = j.spec.pipe;
     nlohmann::json out{{"name", j.spec.name},   {"cohort", j.spec.cohort}, {"cpus", j.cpus.list()}, {"wave", j.wave},
                        {"after", j.spec.after}, {"cwd", j.cwd},            {"threads", j.threads},
-                       {"kind", j.spec.kind == job_spec::form::pipe ? "pipe" : "exec"}};
+                       {"kind", kind_name(j.spec.kind)}};
     if (!j.spec.verify.empty()) out["verify"] = j.spec.verify.words;
     if (j.spec.kind == job_spec::form::exec) {
         out["command"] = j.spec.exec.command.words;
@@ -69,9 +72,11 @@ nlohmann::json job_json(const job_plan& j) {
     }
     if (p.input.empty()) out["input_command"] = p.input_command.words;
     else out["input"] = p.input;
-    out["output"] = p.output;
-    if (p.codec.empty()) out["command"] = p.command.words;
-    else out["codec"] = p.codec;
+    if (p.output.empty()) out["output_command"] = p.output_command.words;
+    else out["output"] = p.output;
+    if (!p.codec.empty()) out["codec"] = p.codec;
+    else if (!p.plugin.empty()) out["plugin"] = p.plugin;
+    else out["command"] = p.command.words;
     if (p.level) out["level"] = *p.level;
     if (p.decompress) out["decompress"] = true;
     if (p.records) out["records"] = true;
@@ -79,6 +84,17 @@ nlohmann::json job_json(const job_plan& j) {
 }
 
 }  // namespace
+
+const char* kind_name(job_spec::form kind) {
+    static constexpr const char* names[] = {"pipe", "exec", "flow"};
+    return names[static_cast<int>(kind)];
+}
+
+nlohmann::json pool_json(const pool_spec& p) {
+    static constexpr const char* huge[] = {"never", "prefer", "require"};
+    if (!p) return nullptr;
+    return {{"bytes", p.bytes}, {"huge", huge[static_cast<int>(p.huge)]}, {"members", p.read_only ? "ro" : "rw"}, {"limit", p.limit > 0 ? nlohmann::json(p.limit) : nlohmann::json(nullptr)}};
+}
 
 nlohmann::json kept_json(const keeping& k) {
     static constexpr const char* policies[] = {"none", "require", "prefer", "emulate"};
@@ -96,6 +112,27 @@ std::string keeping::text() const {
     if (!partition.empty() && by == form::kernel) out += ", partition " + partition;
     if (!mems.empty()) out += ", nodes " + mems.list();
     return fallback.empty() ? out : out + " (" + fallback + ")";
+}
+
+const char* form_name(cookie_keeping::form by) {
+    static constexpr const char* names[] = {"nothing", "whole cores", "executor", "kernel"};
+    return names[static_cast<int>(by)];
+}
+
+nlohmann::json cookie_json(const cookie_keeping& k) {
+    static constexpr const char* policies[] = {"require", "prefer", "emulate"};
+    nlohmann::json out{{"executor_gate", k.passes_gate}};
+    if (k.name.empty()) return k.passes_gate ? out : nlohmann::json(nullptr);
+    out.update({{"name", k.name}, {"policy", policies[static_cast<int>(k.policy)]}, {"by", form_name(k.by)}, {"text", k.text()}});
+    if (!k.fallback.empty()) out["fallback"] = k.fallback;
+    if (!k.unkept.empty()) out["unkept"] = k.unkept;
+    return out;
+}
+
+std::string cookie_keeping::text() const {
+    std::string out = fmt::format("\"{}\" kept by {}", name, form_name(by));
+    if (!unkept.empty()) out += ": " + unkept;
+    return fallback.empty() ? out : out + " (not the kernel: " + fallback + ")";
 }
 
 std::string plan_text(const plan& p) {
@@ -138,17 +175,19 @@ std::string plan_json(const plan& p) {
                                   {"asked_cpus", c.asked.list()},
                                   {"cpus", cpus_json(c.cpus)},
                                   {"memory", c.memory > 0 ? nlohmann::json(c.memory) : nlohmann::json(nullptr)},
+                                  {"pool", pool_json(c.pool)},
                                   {"dropped", lost_json(c.dropped, "reason")},
                                   {"shared", lost_json(c.shared, "cohort")},
                                   {"siblings_elsewhere", c.siblings_elsewhere.list()},
                                   {"jobs", c.jobs},
                                   {"kept_by", kept_json(c.keep)},
+                                  {"cookie", cookie_json(c.cookie)},
                                   {"enforced", c.enforced},
-                                  {"advisory", c.advisory}});
+                                  {"advisory", c.advisory}, {"if_offline", c.if_offline}});
     }
     for (const job_plan& j : p.jobs) out["jobs"].push_back(job_json(j));
     for (const step& s : p.steps) {
-        static constexpr const char* names[] = {"claim_name", "make_directory", "check_command", "check_input", "check_output", "change_cpuset", "run_job"};
+        static constexpr const char* names[] = {"claim_name", "make_directory", "check_command", "check_input", "check_output", "change_cpuset", "make_pool", "run_job"};
         nlohmann::json row{{"kind", names[static_cast<int>(s.kind)]}, {"object", s.object}, {"target", s.target}, {"text", s.text()}};
         if (!s.undo_text().empty()) row["undo"] = s.undo_text();
         out["steps"].push_back(std::move(row));

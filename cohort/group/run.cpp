@@ -8,8 +8,11 @@
 #include <mutex>
 #include <thread>
 
+#include <cohort/coresched/control.hpp>
 #include <cohort/group/cpuset_view.hpp>
+#include <cohort/group/detail/cookies.hpp>
 #include <cohort/group/detail/job.hpp>
+#include <cohort/group/detail/pools.hpp>
 #include <cohort/sys/fd.hpp>
 
 namespace cohort::group {
@@ -22,7 +25,7 @@ namespace {
 class scheduler {
 public:
     scheduler(const plan& p, sys::os& os, const run_options& options)
-        : plan_(p), os_(os), options_(options), accounts_(static_cast<int>(p.cohorts.size()) + 1), hold_(os, p.machine.cpusets ? p.machine.cpusets->machine : no_machine) {}
+        : plan_(p), os_(os), options_(options), kernel_(os), accounts_(static_cast<int>(p.cohorts.size()) + 1), hold_(os, p.machine.cpusets ? p.machine.cpusets->machine : no_machine) {}
 
     run_report run() {
         start_ = os_.now();
@@ -31,6 +34,12 @@ public:
         if (!ends) return cannot_start(ends.error());
         stop_read_ = sys::owned_fd(os_, ends->read);
         stop_write_ = sys::owned_fd(os_, ends->write);
+        auto cookies = detail::cookies::create(plan_, options_.core_scheduling ? *options_.core_scheduling : kernel_);
+        if (!cookies) return cannot_start(cookies.error());
+        cookies_ = std::move(*cookies);
+        auto made = detail::pools::create(plan_, os_);
+        if (!made) return cannot_start(made.error());
+        pools_ = std::move(*made);
         // Closing the write end makes every poller of the read end see a hang-up, however many there are.
         std::stop_callback all_stop(stop_.get_token(), [this] { (void)stop_write_.close(); });
         std::stop_callback asked(options_.stop, [this] { stop_.request_stop(); });
@@ -38,10 +47,13 @@ public:
         for (std::thread& t : threads_) t.join();
         run_report out;
         out.jobs = reports_;
+        out.samples = std::move(samples_);
         for (const cohort_plan& c : plan_.cohorts) {
-            const bool has_pipe = std::any_of(reports_.begin(), reports_.end(), [&](const job_report& r) { return r.pipe && r.cohort == c.name; });
+            const bool has_pipe = std::any_of(reports_.begin(), reports_.end(), [&](const job_report& r) { return r.pipe && !r.flow && r.cohort == c.name; });
             if (has_pipe) out.memory.push_back({c.name, c.memory, payers_.at(c.name).stats()->peak});
         }
+        out.pools = pools_.report();
+        out.executor = cookies_->report();
         out.seconds = since_start();
         return out;
     }
@@ -57,7 +69,8 @@ private:
             job_report r;
             r.name = j.spec.name;
             r.cohort = j.spec.cohort;
-            r.pipe = j.spec.kind == job_spec::form::pipe;
+            r.pipe = j.spec.streams();
+            if (j.spec.kind == job_spec::form::flow) r.flow.emplace();
             r.cpus = j.cpus;
             r.threads = j.threads;
             r.output = r.pipe ? j.spec.pipe.output : j.spec.exec.stdout_file;
@@ -71,13 +84,14 @@ private:
             r.state = job_state::failed;
             r.why = why;
         }
-        return {.jobs = reports_, .memory = {}, .seconds = since_start(), .lost = {}, .undo_errors = {}};
+        return {.jobs = reports_, .samples = {}, .memory = {}, .pools = {}, .executor = {}, .seconds = since_start(), .lost = {}, .undo_errors = {}};
     }
 
     void loop() {
         std::unique_lock lock(mutex_);
         for (;;) {
             while (advance(lock)) {}
+            sample();
             const bool all = std::all_of(reports_.begin(), reports_.end(), [](const job_report& r) { return ended(r.state); });
             if (options_.watch) {
                 const std::vector<job_report> now = reports_;
@@ -91,6 +105,21 @@ private:
             lock.lock();
             changed_.wait_for(lock, std::chrono::nanoseconds(options_.interval_ns), [this] { return std::exchange(dirty_, false); });
         }
+    }
+
+    /// Called with the lock held.
+    void sample() {
+        if (samples_.size() >= most_samples) {
+            for (std::size_t i = 0; i < samples_.size() / 2; ++i) samples_[i] = std::move(samples_[2 * i]);
+            samples_.resize(samples_.size() / 2);
+            sample_every_ *= 2;
+        }
+        const double now = since_start();
+        const bool all = std::all_of(reports_.begin(), reports_.end(), [](const job_report& r) { return ended(r.state); });
+        if (!all && !samples_.empty() && now - samples_.back().seconds < sample_every_) return;
+        run_sample& s = samples_.emplace_back();
+        s.seconds = now;
+        for (const job_report& r : reports_) s.jobs.push_back({r.state, r.bytes_in, r.bytes_out});
     }
 
     /// Starts, skips or stops waiting jobs; true when something changed, as that may decide about others. Called with the lock held.
@@ -132,18 +161,29 @@ private:
         r.state = job_state::running;
         r.started = since_start();
         threads_.emplace_back([this, i] {
-            detail::run_job(plan_.jobs[i], {os_, options_, stop_.get_token(), *cohorts_.at(plan_.jobs[i].spec.cohort), hold_, payers_.at(plan_.jobs[i].spec.cohort), stop_read_.get(), [this, i](const auto& change) {
-                                                {
-                                                    const std::lock_guard guard(mutex_);
-                                                    const job_state was = reports_[i].state;
-                                                    change(reports_[i]);
-                                                    if (reports_[i].state != was) dirty_ = true;
-                                                    if (!dirty_) return;
-                                                }
-                                                changed_.notify_one();
-                                            }});
+            const std::string& cohort = plan_.jobs[i].spec.cohort;
+            const auto update = [this, i](const std::function<void(job_report&)>& change) { change_report(i, change); };
+            // Before anything of the job is started: what it starts inherits the cookie.
+            if (const auto taken = cookies_->take(cohort); !taken) {
+                return update([&](job_report& mine) {
+                    mine.state = job_state::failed;
+                    mine.why = taken.error();
+                });
+            }
+            detail::run_job(plan_.jobs[i], {os_, options_, stop_.get_token(), *cohorts_.at(cohort), cookies_->gate_of(cohort), hold_, pools_.of(cohort), payers_.at(cohort), stop_read_.get(), update});
         });
         return true;
+    }
+
+    void change_report(std::size_t i, const std::function<void(job_report&)>& change) {
+        {
+            const std::lock_guard guard(mutex_);
+            const job_state was = reports_[i].state;
+            change(reports_[i]);
+            if (reports_[i].state != was) dirty_ = true;
+            if (!dirty_) return;
+        }
+        changed_.notify_one();
     }
 
     double since_start() const { return static_cast<double>(os_.now() - start_) / 1e9; }
@@ -151,6 +191,9 @@ private:
     const plan& plan_;
     sys::os& os_;
     const run_options& options_;
+    coresched::control kernel_;
+    std::unique_ptr<detail::cookies> cookies_;           // [const once jobs run]
+    detail::pools pools_;                                // [const once jobs run]
     account::local_table accounts_;                      // what cohorts hold of memory
     std::map<std::string_view, const cohort_plan*> cohorts_;  // [const after prepare()]
     inline static const machine::topology no_machine = {};
@@ -164,6 +207,9 @@ private:
     std::condition_variable changed_;
     std::vector<job_report> reports_;  // [guarded: mutex_]
     bool dirty_ = false;               // [guarded: mutex_]
+    static constexpr std::size_t most_samples = 1024;
+    std::vector<run_sample> samples_;  // [the caller's]
+    double sample_every_ = 0.05;       // [the caller's] seconds
     std::vector<std::thread> threads_;  // [the caller's]
 };
 

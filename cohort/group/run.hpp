@@ -21,6 +21,8 @@
 #include <vector>
 
 #include <cohort/base/error.hpp>
+#include <cohort/coresched/executor.hpp>
+#include <cohort/coresched/verbs.hpp>
 #include <cohort/group/plan.hpp>
 #include <cohort/stream/pipe.hpp>
 #include <cohort/sys/os.hpp>
@@ -40,10 +42,18 @@ enum class job_state {
 const char* state_name(job_state s);
 constexpr bool ended(job_state s) { return s >= job_state::ok; }
 
+/// What a flow's processes did beside bytes.
+struct flow_figures {
+    std::uint64_t producer_waits = 0, workers_wait = 0, consumer_waits = 0;  // times they slept: for room, for room, for work
+    std::uint64_t records = 0, results = 0;
+    std::uint64_t left = 0;             // objects in the pool that were freed after its processes had ended
+};
+
 /// One job, while it runs and after.
 struct job_report {
     std::string name, cohort;
-    bool pipe = false;
+    bool pipe = false;                  // a pipe or a flow
+    std::optional<flow_figures> flow;   // a flow's
     job_state state = job_state::waiting;
     cpumask cpus;                       // allowed, by affinity
     int threads = 0;                    // workers of a pipe, instances of an exec
@@ -63,15 +73,39 @@ struct job_report {
     std::optional<error> why;           // of failed, refused, skipped, stopped
 };
 
+/// How far each job was at a moment of the run.
+struct run_sample {
+    struct job {
+        job_state state = job_state::waiting;
+        std::uint64_t bytes_in = 0, bytes_out = 0;
+    };
+    double seconds = 0;       // since the run began
+    std::vector<job> jobs;    // in the order of the plan
+};
+
 /// What the blocks of a cohort's pipes took.
 struct memory_report {
     std::string cohort;
     std::uint64_t limit = 0, peak = 0;  // bytes; limit 0: none was set
 };
 
+/// A cohort's pool.
+struct pool_report {
+    std::string cohort;
+    std::uint64_t bytes = 0, limit = 0; // of addresses; of memory, 0: none
+    std::uint64_t peak = 0;             // bytes of memory at most, as seen ten times a second
+    std::uint64_t freed = 0;            // objects of processes that were gone at the end
+    std::uint64_t left = 0;             // objects that outlived the jobs, and
+    std::uint64_t left_bytes = 0;       // the memory that it still had
+    std::uint64_t lost = 0;             // objects of which nothing is known: none
+};
+
 struct run_report {
     std::vector<job_report> jobs;  // in the order of the plan
+    std::vector<run_sample> samples;  // at most 1,024; of long runs further apart
     std::vector<memory_report> memory;  // of each cohort that has a pipe
+    std::vector<pool_report> pools;     // of each cohort that has one
+    std::optional<coresched::executor_report> executor;  // where pipes passed its gate; a tenant is named as its cohort
     double seconds = 0;
     std::vector<error> lost;         // what was promised and did not hold to the end: applied::broken_partitions()
     std::vector<error> undo_errors;
@@ -92,6 +126,10 @@ struct run_options {
     std::uint64_t patience_ns = 3'000'000'000;
     /// What runs a pipe job; tests put another in its place.
     std::function<result<stream::pipe_report>(const stream::pipe_options&, sys::os&)> pipe_engine = stream::run_pipe;
+    /// The program of a flow's processes, which hands the words after these to stream::flow_stage().
+    std::vector<std::string> flow_program = {"/proc/self/exe", "flow-stage"};
+    /// Who carries out the verbs where the plan says that the kernel keeps a cookie; null: the kernel.
+    coresched::verbs* core_scheduling = nullptr;
 };
 
 /// Returns once every job has ended and every child is reaped. Expects a plan that holds.
@@ -101,5 +139,7 @@ run_report run_jobs(const plan& p, sys::os& os, const run_options& options);
 std::string report_text(const plan& p, const run_report& r);
 /// The same as JSON, with schema_version 1.
 std::string report_json(const plan& p, const run_report& r, int exit_code);
+/// As a trace for Perfetto (JSON trace events).
+std::string report_trace(const plan& p, const run_report& r);
 
 }  // namespace cohort::group

@@ -45,7 +45,7 @@ nlohmann::json error_json(const error& e) {
 nlohmann::json job_json(const job_report& j) {
     nlohmann::json out{{"name", j.name},
                        {"cohort", j.cohort},
-                       {"kind", j.pipe ? "pipe" : "exec"},
+                       {"kind", j.flow ? "flow" : j.pipe ? "pipe" : "exec"},
                        {"cpus", j.cpus.list()},
                        {"threads", j.threads},
                        {"started", j.started},
@@ -57,7 +57,10 @@ nlohmann::json job_json(const job_report& j) {
     out["state"] = names[static_cast<int>(j.state)];
     if (j.pipe && ended(j.state)) out["order"] = {{"blocks", j.blocks}, {"in_order", j.ordered}};
     if (j.pipe && j.window > 0) out["window"] = {{"blocks", j.window}, {"bytes", j.window_bytes}, {"waits", j.waits}};
-    if (j.pipe && j.window > 0) out["stuck"] = j.stuck.empty() ? nlohmann::json(nullptr) : nlohmann::json(j.stuck);
+    if (j.flow && j.window > 0) {
+        out["flow"] = {{"records", j.flow->records}, {"results", j.flow->results}, {"producer_waits", j.flow->producer_waits}, {"workers_wait", j.flow->workers_wait}, {"consumer_waits", j.flow->consumer_waits}, {"freed_after", j.flow->left}};
+    }
+    if (j.pipe && !j.flow && j.window > 0) out["stuck"] = j.stuck.empty() ? nlohmann::json(nullptr) : nlohmann::json(j.stuck);
     if (j.seconds > 0) out["bytes_per_second"] = work_bytes(j) / j.seconds;
     if (j.pipe && j.bytes_in > 0) out["ratio"] = static_cast<double>(j.bytes_out) / static_cast<double>(j.bytes_in);
     if (j.cpu_known) out["cpu_seconds"] = j.cpu_seconds;
@@ -65,6 +68,46 @@ nlohmann::json job_json(const job_report& j) {
     if (j.verified) out["verify_seconds"] = j.verify_seconds;
     if (!j.exits.empty()) out["exits"] = j.exits;
     if (j.why) out["error"] = error_json(*j.why);
+    return out;
+}
+
+std::string pool_text(const pool_report& r) {
+    const auto bytes = [](std::uint64_t n) { return human_bytes(static_cast<double>(n)); };
+    std::string out = fmt::format("\n  the pool of cohort \"{}\", {}, held {} at most; at the end {} objects and {}", r.cohort, bytes(r.bytes), bytes(r.peak), r.left, bytes(r.left_bytes));
+    if (r.freed > 0) out += fmt::format("; {} objects of processes that were gone were freed", r.freed);
+    if (r.lost > 0) out += fmt::format("; LOST: {} objects", r.lost);
+    return out;
+}
+
+nlohmann::json pool_json(const pool_report& r) {
+    return {{"cohort", r.cohort}, {"bytes", r.bytes}, {"limit", r.limit > 0 ? nlohmann::json(r.limit) : nlohmann::json(nullptr)}, {"peak", r.peak}, {"freed", r.freed}, {"left", r.left}, {"left_bytes", r.left_bytes},
+            {"lost", r.lost}};
+}
+
+std::string seconds_of(std::uint64_t ns) { return human_seconds(static_cast<double>(ns) / 1e9); }
+
+/// What a cookie cost, and that it was kept.
+std::string executor_text(const coresched::executor_report& r) {
+    std::uint64_t forced = 0;
+    for (const auto& c : r.cpus) forced += c.figures.forced_idle_ns;
+    std::string out = fmt::format("\n  executor, cores as of {}: blocks of unequal cookies ran {} ns on one core together; {} turns; CPUs were forced idle for {}", r.source, r.overlap_ns, r.turns, seconds_of(forced));
+    if (r.astray > 0) out += fmt::format("; {} blocks were found on another core than theirs, and of them nothing is proved", r.astray);
+    for (const auto& t : r.tenants) {
+        out += fmt::format("\n    cohort \"{}\": ran {}, others' CPUs idle for it {}", t.name, seconds_of(t.figures.runtime_ns), seconds_of(t.figures.forced_idle_ns));
+    }
+    return out;
+}
+
+nlohmann::json executor_json(const coresched::executor_report& r) {
+    nlohmann::json out{{"cores_from", r.source}, {"overlap_ns", r.overlap_ns}, {"stretches", r.stretches}, {"turns", r.turns}, {"changing_ns", r.changing_ns}, {"change_p50_ns", r.change_p50_ns}, {"change_p99_ns", r.change_p99_ns},
+                       {"longest_wait_ns", r.longest_wait_ns}, {"astray", r.astray}, {"wide", r.wide}};
+    for (const char* key : {"cpus", "cohorts"}) out[key] = nlohmann::json::array();
+    for (const auto& c : r.cpus) {
+        out["cpus"].push_back({{"cpu", c.number}, {"busy_ns", c.figures.busy_ns}, {"idle_ns", c.figures.idle_ns}, {"forced_idle_ns", c.figures.forced_idle_ns}});
+    }
+    for (const auto& t : r.tenants) {
+        out["cohorts"].push_back({{"cohort", t.name}, {"ran_ns", t.figures.runtime_ns}, {"forced_idle_ns", t.figures.forced_idle_ns}, {"times_in", t.figures.switches}});
+    }
     return out;
 }
 
@@ -94,13 +137,22 @@ std::string report_text(const plan& p, const run_report& r) {
         out += fmt::format("\n  cohort \"{}\" was kept by {}", c.name, c.keep.text());
         for (const std::string& a : c.advisory) out += "\n    only advisory: " + a;
     }
+    for (const cohort_plan& c : p.cohorts) {
+        if (!c.cookie.name.empty()) out += fmt::format("\n  cohort \"{}\": cookie {}", c.name, c.cookie.text());
+    }
+    if (r.executor) out += executor_text(*r.executor);
     for (const memory_report& m : r.memory) {
         out += fmt::format("\n  blocks of cohort \"{}\" took {} at most{}", m.cohort, human_bytes(static_cast<double>(m.peak)),
                            m.limit > 0 ? ", its limit is " + human_bytes(static_cast<double>(m.limit)) : "");
     }
+    for (const pool_report& one : r.pools) out += pool_text(one);
     if (!out.ends_with('\n')) out += "\n";
     for (const job_report& j : r.jobs) {
-        if (j.window > 0) {
+        if (j.flow && j.window > 0) {
+            out += fmt::format("  \"{}\": {} records and {} in flight at most; {} records, {} results; the producer waited {} times for room, the workers {} times, the consumer {} times for work{}\n", j.name, j.window,
+                               human_bytes(static_cast<double>(j.window_bytes)), j.flow->records, j.flow->results, j.flow->producer_waits, j.flow->workers_wait, j.flow->consumer_waits,
+                               j.flow->left > 0 && j.state != job_state::ok ? fmt::format("; {} objects that its processes had left were freed", j.flow->left) : "");
+        } else if (j.window > 0) {
             out += fmt::format("  \"{}\": {} blocks and {} in flight at most; its reader waited {} times for room{}\n", j.name, j.window,
                                human_bytes(static_cast<double>(j.window_bytes)), j.waits, j.stuck.empty() ? "" : "; stuck: " + j.stuck);
         }
@@ -120,12 +172,15 @@ std::string report_json(const plan& p, const run_report& r, int exit_code) {
     for (const cohort_plan& c : p.cohorts) {
         auto shared = nlohmann::json::array();
         for (const unusable& s : c.shared) shared.push_back({{"cpus", s.cpus.list()}, {"cohort", s.reason}});
-        out["cohorts"].push_back({{"name", c.name}, {"cpus", c.cpus.list()}, {"shared", shared}, {"kept_by", kept_json(c.keep)}, {"enforced", c.enforced}, {"advisory", c.advisory}});
+        out["cohorts"].push_back({{"name", c.name}, {"cpus", c.cpus.list()}, {"shared", shared}, {"kept_by", kept_json(c.keep)}, {"cookie", cookie_json(c.cookie)}, {"enforced", c.enforced}, {"advisory", c.advisory}});
     }
     out["memory"] = nlohmann::json::array();
     for (const memory_report& m : r.memory) {
         out["memory"].push_back({{"cohort", m.cohort}, {"limit", m.limit > 0 ? nlohmann::json(m.limit) : nlohmann::json(nullptr)}, {"peak", m.peak}});
     }
+    out["pools"] = nlohmann::json::array();
+    for (const pool_report& one : r.pools) out["pools"].push_back(pool_json(one));
+    out["executor"] = r.executor ? executor_json(*r.executor) : nlohmann::json(nullptr);
     for (const job_report& j : r.jobs) out["jobs"].push_back(job_json(j));
     for (const error& e : r.lost) out["lost"].push_back(error_json(e));
     for (const error& e : r.undo_errors) out["undo_errors"].push_back(error_json(e));

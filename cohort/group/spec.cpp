@@ -2,13 +2,14 @@
 #include <cohort/group/spec.hpp>
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <set>
 
 #include <fmt/format.h>
 
+#include <cohort/group/detail/read_cpus.hpp>
 #include <cohort/group/detail/table_reader.hpp>
+#include <cohort/group/quantity.hpp>
 #include <cohort/group/spell.hpp>
 
 namespace cohort::group {
@@ -32,6 +33,14 @@ std::string command_line::text() const {
         out += (out.empty() ? "" : " ") + (plain ? w : "'" + w + "'");
     }
     return out;
+}
+
+std::string pool_spec::text() const {
+    std::string out_text = human_bytes(static_cast<double>(bytes));
+    if (huge != pages::never) out_text += huge == pages::prefer ? ", huge pages if possible" : ", huge pages";
+    if (read_only) out_text += ", exec jobs may read only";
+    if (limit > 0) out_text += ", limit " + human_bytes(static_cast<double>(limit));
+    return out_text;
 }
 
 const cohort_spec* spec::cohort_named(std::string_view name) const {
@@ -90,7 +99,9 @@ namespace {
 
 constexpr std::int64_t most_threads = max_cpus;
 constexpr std::int64_t most_instances = 1 << 20;
-constexpr std::string_view pipe_keys[] = {"input", "output", "codec", "level", "decompress", "records", "block", "threads"};
+constexpr std::string_view pipe_keys[] = {"input", "output", "codec", "level", "records", "block", "threads"};
+constexpr std::string_view pipe_only_keys[] = {"decompress"};
+constexpr std::string_view flow_only_keys[] = {"plugin"};
 constexpr std::string_view exec_keys[] = {"instances", "env", "stdin", "stdout", "stderr", "cwd"};
 
 struct parser {
@@ -101,9 +112,14 @@ struct parser {
     void root(const toml::table& table);
     void cohort(const toml::table& table, std::size_t index);
     void job(const toml::table& table, std::size_t index);
-    void cpus(table_reader& in, cpu_wish& wish);
     void cpuset(table_reader& in, cohort_spec& c);
-    void pipe(table_reader& in, pipe_spec& p);
+    void cookie(table_reader& in, cohort_spec& c);
+    void cores(table_reader& in);
+    void pool(table_reader& in, cohort_spec& c);
+    void pipe(table_reader& in, pipe_spec& p, bool flow);
+    void output(table_reader& in, pipe_spec& p);
+    void check_work(table_reader& in, const pipe_spec& p, bool flow);
+    void check_pools();
     void exec(table_reader& in, exec_spec& e);
     void input(table_reader& in, pipe_spec& p);
     void environment_of(table_reader& in, exec_spec& e);
@@ -123,7 +139,10 @@ void parser::root(const toml::table& table) {
         read(of);
         of.finish();
     };
-    section("machine", "topology = \"live\"", [&](table_reader& of) { out.machine = of.path("topology").value_or(""); });
+    section("machine", "topology = \"live\"", [&](table_reader& of) {
+        out.machine = of.path("topology").value_or("");
+        cores(of);
+    });
     section("cpuset", "under = \"a/b\"", [&](table_reader& of) { out.cpusets_under = of.string("under").value_or(""); });
     out.about = in.string("about").value_or("");
     out.workdir = in.path("workdir").value_or("");
@@ -133,6 +152,8 @@ void parser::root(const toml::table& table) {
     in.finish();
     if (!in.has("cohort")) faults.add({1, 1}, "", "no [[cohort]]: a spec has at least one");
     check_references(table);
+    check_pools();
+    detail::check_apart_from(out, faults);
     check_outputs();
     check_cycles();
 }
@@ -149,51 +170,13 @@ void parser::cohort(const toml::table& table, std::size_t index) {
             in.fault_at(c.at, fmt::format("the name is used twice, first in line {}", other->at.line));
         }
     }
-    cpus(in, c.cpus);
+    c.cpus = detail::read_cpus(in, faults, env);
     cpuset(in, c);
+    cookie(in, c);
     if (auto memory = in.bytes("memory")) c.memory = *memory;
+    pool(in, c);
     in.finish();
     out.cohorts.push_back(std::move(c));
-}
-
-/// "1/2" -> 1, 2
-bool read_part(std::string_view text, int& part, int& of) {
-    const auto slash = text.find('/');
-    if (slash == std::string_view::npos) return false;
-    const auto number = [](std::string_view t, int& into) {
-        const auto [end, problem] = std::from_chars(t.data(), t.data() + t.size(), into);
-        return !t.empty() && problem == std::errc() && end == t.data() + t.size();
-    };
-    return number(text.substr(0, slash), part) && number(text.substr(slash + 1), of) && part >= 1 && of >= part && of <= max_cpus;
-}
-
-void parser::cpus(table_reader& in, cpu_wish& wish) {
-    const toml::node* n = in.node("cpus");
-    wish.at = in.at("cpus");
-    if (!n) return;
-    if (const toml::table* t = n->as_table()) {
-        table_reader inner(*t, in.object(), faults, env);
-        inner.require("part", "as in cpus = { part = \"1/2\" }");
-        if (auto text = inner.string("part")) {
-            wish.kind = cpu_wish::form::part;
-            wish.text = *text;
-            if (!read_part(*text, wish.part, wish.of)) {
-                inner.fault_at(inner.at("part"), fmt::format("part \"{}\" must be two numbers such as \"1/2\", the first 1 to the second, "
-                                                             "the second at most {}", *text, max_cpus));
-            }
-        }
-        inner.finish();
-        return;
-    }
-    if (!n->is_string()) {
-        in.fault_at(wish.at, "key \"cpus\" must be a list in a string, such as \"0-3,8\", or { part = \"1/2\" }");
-        return;
-    }
-    wish.kind = cpu_wish::form::list;
-    wish.text = in.string("cpus").value_or("");
-    const auto mask = cpumask::parse_list(wish.text);
-    if (!mask) in.fault_at(wish.at, fmt::format("cpus \"{}\": {}", wish.text, mask.error().reason));
-    else if (mask->empty()) in.fault_at(wish.at, fmt::format("cpus \"{}\": the list is empty", wish.text));
 }
 
 void parser::cpuset(table_reader& in, cohort_spec& c) {
@@ -208,6 +191,53 @@ void parser::cpuset(table_reader& in, cohort_spec& c) {
     const auto policy = in.word("cpuset", {"require", "prefer", "emulate"});
     if (policy) c.cpuset = *policy == "require" ? cpuset_policy::require : *policy == "prefer" ? cpuset_policy::prefer : cpuset_policy::emulate;
     else if (!c.mems.empty() || !c.partition.empty()) c.cpuset = cpuset_policy::prefer;
+}
+
+void parser::cookie(table_reader& in, cohort_spec& c) {
+    c.cookie_at = in.at("cookie");
+    c.cookie = in.name("cookie").value_or("");
+    const auto policy = in.word("coresched", {"require", "prefer", "emulate"});
+    if (!policy) return;
+    if (!in.has("cookie")) in.fault_at(in.at("coresched"), "\"coresched\" says by what a cookie is kept: this cohort has no \"cookie\"");
+    c.coresched = *policy == "require" ? cookie_policy::require : *policy == "prefer" ? cookie_policy::prefer : cookie_policy::emulate;
+}
+
+void parser::pool(table_reader& in, cohort_spec& c) {
+    constexpr std::uint64_t least = 2u << 20, most = std::uint64_t{128} << 30;
+    const toml::node* n = in.node("pool");
+    if (!n) return;
+    c.pool.at = in.at("pool");
+    if (const toml::table* t = n->as_table()) {
+        table_reader inner(*t, in.object(), faults, env);
+        inner.require("size", "as in pool = { size = \"1G\" }");
+        c.pool.bytes = inner.bytes("size").value_or(0);
+        const std::string huge = inner.word("huge", {"prefer", "require", "never"}).value_or("never");
+        c.pool.huge = huge == "never" ? pool_spec::pages::never : huge == "prefer" ? pool_spec::pages::prefer : pool_spec::pages::require;
+        c.pool.read_only = inner.word("members", {"rw", "ro"}).value_or("rw") == "ro";
+        c.pool.limit = inner.bytes("limit").value_or(0);
+        if (c.pool.bytes > 0 && c.pool.limit > c.pool.bytes) inner.fault_at(inner.at("limit"), "the limit is larger than the pool");
+        inner.finish();
+    } else if (n->is_string() || n->is_integer()) {
+        c.pool.bytes = in.bytes("pool").value_or(0);
+    } else {
+        return in.fault_at(c.pool.at, "key \"pool\" must be a size such as \"1G\", or { size = \"1G\", huge = ..., members = ..., limit = ... }");
+    }
+    if (c.pool.bytes != 0 && (c.pool.bytes < least || c.pool.bytes > most)) in.fault_at(c.pool.at, "a pool has 2 MiB to 128 GiB");
+}
+
+void parser::cores(table_reader& in) {
+    out.cores_at = in.at("cores");
+    cpumask seen;
+    for (const std::string& text : in.strings("cores").value_or(std::vector<std::string>{})) {
+        const auto cpus = cpumask::parse_list(text);
+        if (!cpus || cpus->empty()) {
+            in.fault_at(out.cores_at, fmt::format("cores \"{}\": {}", text, cpus ? "the list is empty" : cpus.error().reason));
+            continue;
+        }
+        if (cpus->intersects(seen)) in.fault_at(out.cores_at, fmt::format("cores \"{}\": CPU {} is in two cores", text, (*cpus & seen).list()));
+        seen |= *cpus;
+        out.cores.push_back(*cpus);
+    }
 }
 
 void parser::job(const toml::table& table, std::size_t index) {
@@ -227,23 +257,27 @@ void parser::job(const toml::table& table, std::size_t index) {
     j.cohort_at = in.at("cohort");
     j.after = in.strings("after").value_or(std::vector<std::string>{});
     j.verify = in.command("verify").value_or(command_line{});
-    in.require("kind", "\"pipe\" or \"exec\"");
-    const auto kind = in.word("kind", {"pipe", "exec"});
+    in.require("kind", "\"pipe\", \"exec\" or \"flow\"");
+    const auto kind = in.word("kind", {"pipe", "exec", "flow"});
     std::vector<std::pair<std::string, std::string>> others;
-    if (!kind) {
-        // Without a kind nobody can say which keys belong here: only those of neither kind are reported.
-        for (std::string_view k : pipe_keys) in.node(k);
-        for (std::string_view k : exec_keys) in.node(k);
-        in.node("command");
-    } else if (*kind == "pipe") {
-        j.kind = job_spec::form::pipe;
-        pipe(in, j.pipe);
-        for (std::string_view k : exec_keys) others.emplace_back(k, "belongs to kind \"exec\", this job is a \"pipe\"");
-    } else {
-        j.kind = job_spec::form::exec;
+    const auto belong = [&](const auto& keys, const char* to) {
+        for (std::string_view k : keys) {
+            // Without a kind nobody can say which keys belong here: only those of no kind are reported.
+            if (!kind) in.node(k);
+            else others.emplace_back(k, fmt::format("belongs to {}, this job is {} \"{}\"", to, *kind == "exec" ? "an" : "a", *kind));
+        }
+    };
+    if (!kind) in.node("command");
+    if (kind && *kind != "exec") {
+        j.kind = *kind == "pipe" ? job_spec::form::pipe : job_spec::form::flow;
+        pipe(in, j.pipe, *kind == "flow");
+    } else if (kind) {
         exec(in, j.exec);
-        for (std::string_view k : pipe_keys) others.emplace_back(k, "belongs to kind \"pipe\", this job is an \"exec\"");
     }
+    if (j.kind == job_spec::form::exec || !kind) belong(pipe_keys, "kinds \"pipe\" and \"flow\"");
+    if (j.kind != job_spec::form::pipe || !kind) belong(pipe_only_keys, "kind \"pipe\"");
+    if (j.kind != job_spec::form::flow || !kind) belong(flow_only_keys, "kind \"flow\"");
+    if (j.kind != job_spec::form::exec || !kind) belong(exec_keys, "kind \"exec\"");
     in.finish(others);
     out.jobs.push_back(std::move(j));
 }
@@ -262,27 +296,57 @@ void parser::input(table_reader& in, pipe_spec& p) {
     }
 }
 
-void parser::pipe(table_reader& in, pipe_spec& p) {
+void parser::output(table_reader& in, pipe_spec& p) {
+    const toml::node* n = in.node("output");
+    const toml::table* t = n ? n->as_table() : nullptr;
+    if (!t) return void(p.output = in.path("output").value_or(""));
+    table_reader inner(*t, in.object(), faults, env);
+    inner.require("command", "as in output = { command = \"tar -xf -\" }");
+    p.output_command = inner.command("command").value_or(command_line{});
+    inner.finish();
+}
+
+void parser::pipe(table_reader& in, pipe_spec& p, bool flow) {
     input(in, p);
-    in.require("output");
-    p.output = in.path("output").value_or("");
+    in.require("output", flow ? "a file, or { command = ... } that takes the bytes" : "");
+    if (flow) output(in, p);
+    else p.output = in.path("output").value_or("");
     p.codec = in.word("codec", {"zstd", "gzip", "lz4"}).value_or("");
     p.command = in.command("command").value_or(command_line{});
-    p.decompress = in.boolean("decompress").value_or(false);
+    if (flow) p.plugin = in.path("plugin").value_or("");
+    else p.decompress = in.boolean("decompress").value_or(false);
     p.records = in.boolean("records").value_or(false);
     if (auto block = in.bytes("block")) p.block = *block;
     if (auto threads = in.integer("threads", 1, most_threads)) p.threads = static_cast<int>(*threads);
     const std::pair<std::int64_t, std::int64_t> levels = p.codec == "gzip" ? std::pair{0, 12} : p.codec == "lz4" ? std::pair{1, 12} : std::pair{-7, 22};
     if (auto level = in.integer("level", levels.first, levels.second)) p.level = static_cast<int>(*level);
+    check_work(in, p, flow);
+}
 
-    if (in.has("codec") && in.has("command")) in.fault_at(in.at("command"), "\"codec\" and \"command\" exclude each other");
-    if (!in.has("codec") && !in.has("command")) in.fault_at(in.at(), "needs \"codec\" or \"command\"");
-    for (std::string_view key : {"level", "decompress"}) {
-        if (in.has(key) && in.has("command") && !in.has("codec")) in.fault_at(in.at(key), fmt::format("\"{}\" goes with \"codec\" only", key));
+/// What belongs together, and what does not.
+void parser::check_work(table_reader& in, const pipe_spec& p, bool flow) {
+    std::vector<std::string_view> work;
+    for (std::string_view key : {"codec", "command", "plugin"}) {
+        if (in.has(key) && (flow || key != "plugin")) work.push_back(key);
     }
-    if (p.records && !in.has("command")) in.fault_at(in.at("records"), "\"records\" goes with \"command\" only");
+    if (work.size() > 1) in.fault_at(in.at(work[1]), fmt::format("\"{}\" and \"{}\" exclude each other", work[0], work[1]));
+    if (work.empty()) in.fault_at(in.at(), flow ? "needs \"codec\", \"command\" or \"plugin\"" : "needs \"codec\" or \"command\"");
+    const bool codec = !work.empty() && work[0] == "codec";
+    for (std::string_view key : {"level", "decompress"}) {
+        if (in.has(key) && !codec && !work.empty() && (!flow || key == "level")) in.fault_at(in.at(key), fmt::format("\"{}\" goes with \"codec\" only", key));
+    }
+    if (p.records && (codec || work.empty())) in.fault_at(in.at("records"), flow ? "\"records\" goes with \"command\" and \"plugin\" only" : "\"records\" goes with \"command\" only");
     if (p.decompress && in.has("level")) in.fault_at(in.at("level"), "\"level\" has no meaning with decompress = true");
     if (!p.output.empty() && p.output == p.input) in.fault_at(in.at("output"), "the output is the input");
+}
+
+void parser::check_pools() {
+    for (const job_spec& j : out.jobs) {
+        const cohort_spec* c = j.kind == job_spec::form::flow ? out.cohort_named(j.cohort) : nullptr;
+        if (c && c->pool.at.line == 0) {
+            faults.add(j.cohort_at, "job \"" + j.name + "\"", fmt::format("a flow's processes are joined by the pool of their cohort, and cohort \"{}\" has none; give it one: pool = \"256M\"", c->name));
+        }
+    }
 }
 
 void parser::environment_of(table_reader& in, exec_spec& e) {

@@ -46,11 +46,17 @@ struct cpu_wish {
         all,   // every usable CPU (no `cpus` in the spec)
         list,  // cpus = "0-3,8": the kernel's list grammar; N is the machine's last CPU
         part,  // cpus = { part = "1/2" }: the first of two equal runs of the usable CPUs, whole cores together
+        count, // cpus = { count = 4, whole_cores = true, same_node = true, apart_from = "web" }: so many, nobody else's, wherever that is best
     };
     form kind = form::all;
     std::string text = {};  // as written: the list, or "1/2"
     int part = 1;
     int of = 1;
+    int count = 0;
+    bool whole_cores = false;              // every CPU of its cores: perhaps more than count
+    bool same_node = false;
+    std::vector<std::string> apart_from = {};   // cohorts with which it shares no core
+    place apart_at = {};
     place at = {};
 };
 
@@ -62,6 +68,27 @@ enum class cpuset_policy {
     emulate,  // by affinities and memory policies that are looked after
 };
 
+/// By what a cohort with a cookie is kept off cores on which others run at the same time.
+enum class cookie_policy {
+    require,  // by the kernel's core scheduling, or not at all
+    prefer,   // by the kernel where it can, else as emulate, else by nothing; the report says why
+    emulate,  // without the kernel: by whole cores, or by the executor for what runs in pipes; or not at all
+};
+
+/// The memory that a cohort's processes share by raw pointer (sharepool/group.hpp).
+struct pool_spec {
+    enum class pages { never, prefer, require };  // huge ones
+    std::uint64_t bytes = 0;   // of addresses; 0: the cohort has no pool
+    pages huge = pages::never;
+    bool read_only = false;    // its exec jobs may only read
+    std::uint64_t limit = 0;   // bytes of memory; 0: as many as there are addresses
+    place at = {};
+
+    explicit operator bool() const { return bytes > 0; }
+    /// "1 GiB, huge pages if possible, exec jobs may read only, limit 512 MiB".
+    std::string text() const;
+};
+
 struct cohort_spec {
     std::string name;
     cpu_wish cpus;
@@ -69,7 +96,11 @@ struct cohort_spec {
     std::string partition;     // member, root, isolated; empty: not said
     cpuset_policy cpuset = cpuset_policy::none;  // with mems or partition and nothing said: prefer
     place mems_at = {};
+    std::string cookie;        // cohorts with equal ones may run on one core at the same time; empty: none
+    cookie_policy coresched = cookie_policy::prefer;
+    place cookie_at = {};
     std::uint64_t memory = 0;  // bytes that blocks of its pipes may take together; 0: no limit
+    pool_spec pool;
     place at;
 };
 
@@ -83,11 +114,13 @@ struct command_line {
     std::string text() const;
 };
 
-/// Paths are as written, `${NAME}` already put in; the plan makes them absolute.
+/// Of a pipe or a flow. Paths are as written, `${NAME}` already put in; the plan makes them absolute.
 struct pipe_spec {
     std::string input;            // a file, or empty when input_command makes the bytes
     command_line input_command;   // its stdout is the input
-    std::string output;
+    std::string output;           // a file; of a flow: empty when output_command takes the bytes
+    command_line output_command;  // a flow's: its stdin is the output
+    std::string plugin;           // a flow's: a library whose function is called on each block
     std::string codec;            // zstd, gzip, lz4, or empty when `command` does the work
     std::optional<int> level;
     bool decompress = false;
@@ -108,12 +141,13 @@ struct exec_spec {
 };
 
 struct job_spec {
-    enum class form { pipe, exec };
+    enum class form { pipe, exec, flow };
     std::string name;
     std::string cohort;
     form kind = form::exec;
-    pipe_spec pipe;
+    pipe_spec pipe;                  // of a flow, too
     exec_spec exec;
+    bool streams() const { return kind != form::exec; }
     std::vector<std::string> after;  // jobs that must have succeeded before
     command_line verify;             // re-checks the result; sees $INPUT and $OUTPUT; exit status 0 says yes
     place at;
@@ -124,6 +158,8 @@ struct spec {
     std::string file;
     std::string about;     // a few words for people, shown when it runs
     std::string machine;   // live, synthetic:..., or a file; empty: not said
+    std::vector<cpumask> cores;  // declared: CPUs that count as siblings of one core, whatever the machine says
+    place cores_at = {};
     std::string workdir;   // relative paths start here, jobs run here; empty: the current directory
     std::string cpusets_under; // the set below which sets of cohorts are made, from the top; empty: the top
     bool stop_on_failure = false;

@@ -82,7 +82,7 @@ TEST(spec, a_good_spec_with_one_bad_word_has_one_fault_with_its_place_and_the_ri
     struct row { std::string_view was, is, expected; };
     const row rows[] = {
         {"cohort = \"left\"", "cohort = \"lefft\"", "s.toml:13:10: job \"make\": cohort \"lefft\" does not exist; did you mean \"left\"?"},
-        {"kind = \"exec\"", "kind = \"exce\"", "s.toml:14:8: job \"make\": kind \"exce\" is none of pipe, exec; did you mean \"exec\"?"},
+        {"kind = \"exec\"", "kind = \"exce\"", "s.toml:14:8: job \"make\": kind \"exce\" is none of pipe, exec, flow; did you mean \"exec\"?"},
         {"codec = \"zstd\"", "codec = \"ztsd\"", "s.toml:24:9: job \"pack\": codec \"ztsd\" is none of zstd, gzip, lz4; did you mean \"zstd\"?"},
         {"level = 3", "levle = 3", "s.toml:25:1: job \"pack\": key \"levle\" is unknown; did you mean \"level\"?"},
         {"level = 3", "level = 99", "s.toml:25:9: job \"pack\": key \"level\" is 99, it must be -7 to 22"},
@@ -106,7 +106,7 @@ TEST(spec, a_good_spec_with_one_bad_word_has_one_fault_with_its_place_and_the_ri
         {"name = \"right\"", "name = \"left\"", "s.toml:8:8: cohort \"left\": the name is used twice, first in line 5"},
         {"name = \"pack\"", "name = \"make\"", "s.toml:18:8: job \"make\": the name is used twice, first in line 12"},
         {"name = \"pack\"", "name = \"../x\"", "s.toml:18:8: job #2: name \"../x\" is not a name: 1 to 64 letters, digits, '-', '_' and '.', the first a letter, digit or '_'"},
-        {"cpus = \"0\"", "cpus = 0", "s.toml:6:8: cohort \"left\": key \"cpus\" must be a list in a string, such as \"0-3,8\", or { part = \"1/2\" }"},
+        {"cpus = \"0\"", "cpus = 0", "s.toml:6:8: cohort \"left\": key \"cpus\" must be a list in a string, such as \"0-3,8\", { part = \"1/2\" }, or { count = 4, ... }"},
         {"cpus = \"0\"", "cpus = \"\"", "s.toml:6:8: cohort \"left\": cpus \"\": the list is empty"},
         {"part = \"2/2\"", "part = \"3/2\"", "s.toml:9:17: cohort \"right\": part \"3/2\" must be two numbers such as \"1/2\", the first 1 to the second, the second at most 8192"},
         {"part = \"2/2\"", "prat = \"2/2\"", "s.toml:9:10: cohort \"right\": key \"prat\" is unknown; did you mean \"part\"?"},
@@ -114,7 +114,7 @@ TEST(spec, a_good_spec_with_one_bad_word_has_one_fault_with_its_place_and_the_ri
         {"command = [\"tar\", \"-cf\", \"in.tar\", \".\"]", "command = []", "s.toml:15:11: job \"make\": key \"command\" is an empty command"},
         {"env = { LANG = \"C\" }", "env = { LANG = 1 }", "s.toml:16:16: job \"make\": key \"LANG\" must be a string, not a number"},
         {"env = { LANG = \"C\" }", "instances = 0", "s.toml:16:13: job \"make\": key \"instances\" is 0, it must be 1 to 1048576"},
-        {"env = { LANG = \"C\" }", "codec = \"zstd\"", "s.toml:16:1: job \"make\": key \"codec\" belongs to kind \"pipe\", this job is an \"exec\""},
+        {"env = { LANG = \"C\" }", "codec = \"zstd\"", "s.toml:16:1: job \"make\": key \"codec\" belongs to kinds \"pipe\" and \"flow\", this job is an \"exec\""},
         {"level = 3", "level = = 3", "s.toml:25:9: not TOML: "},
     };
     for (const row& r : rows) {

@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include <cohort/coresched/control.hpp>
+
 namespace cohort::group {
 namespace {
 
@@ -41,7 +43,12 @@ machine_view view_of(const machine::topology& topology, const machine::usable_cp
     std::sort(keys.begin(), keys.end());
     for (const auto& key : keys) out.order.push_back(key.back());
     out.core.assign(static_cast<std::size_t>(topology.possible.last()) + 1, -1);
-    for (int cpu : topology.possible) out.core[static_cast<std::size_t>(cpu)] = topology.cpus[static_cast<std::size_t>(cpu)].core;
+    out.node = out.core;
+    for (int cpu : topology.possible) {
+        const auto& facts = topology.cpus[static_cast<std::size_t>(cpu)];
+        out.core[static_cast<std::size_t>(cpu)] = facts.core;
+        out.node[static_cast<std::size_t>(cpu)] = facts.node;
+    }
 
     // A cpuset narrows the affinity of all that are in it, so what it forbids is its doing and not the affinity's.
     const auto from = [&](std::string_view name) {
@@ -70,7 +77,10 @@ result<machine_view> view_machine(std::string_view spec, sys::os& os) {
     if (!live) return view_of(*topology, machine::usable_of(*topology), false);
     auto usable = machine::usable(os);
     if (!usable) return std::unexpected(usable.error());
-    return view_of(*topology, *usable, true);
+    machine_view out = view_of(*topology, *usable, true);
+    const coresched::availability kernel = coresched::facility(os);
+    out.no_core_scheduling = kernel.there() && !kernel.safe() ? kernel.dangers.front() : kernel.why;
+    return out;
 }
 
 }  // namespace cohort::group

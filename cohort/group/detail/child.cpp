@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <vector>
 
 namespace cohort::group::detail {
 namespace {
@@ -81,11 +82,45 @@ result<sys::exit_status> child::wait(int stop_fd, std::uint64_t patience_ns) {
     return reap();
 }
 
-void child::end(std::uint64_t patience_ns) {
-    if (pid_ == 0) return;
+std::optional<sys::exit_status> child::end(std::uint64_t patience_ns) {
+    if (pid_ == 0) return std::nullopt;
     auto handle = os_->pidfd(pid_);
     sys::owned_fd pidfd = handle ? sys::owned_fd(*os_, *handle) : sys::owned_fd();
-    (void)terminate(pidfd.get(), patience_ns);
+    const auto status = terminate(pidfd.get(), patience_ns);
+    return status ? std::optional(*status) : std::nullopt;
+}
+
+result<std::optional<std::size_t>> child::first_ended(sys::os& os, std::span<child* const> all, int stop_fd, std::uint64_t timeout_ns) {
+    std::vector<sys::owned_fd> handles;
+    std::vector<std::size_t> places;
+    std::vector<sys::poll_item> items;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        if (all[i]->pid_ == 0) continue;
+        auto handle = os.pidfd(all[i]->pid_);
+        if (!handle) {
+            // Without pidfds they are looked at one by one.
+            auto done = all[i]->ended(-1, stop_fd, look_every_ns / all.size());
+            if (!done) return std::unexpected(done.error());
+            if (*done) return i;
+            continue;
+        }
+        handles.emplace_back(os, *handle);
+        places.push_back(i);
+        items.push_back({.fd = *handle, .want_read = true});
+    }
+    items.push_back({.fd = stop_fd, .want_read = true});
+    auto ready = os.poll(items, places.empty() ? 0 : timeout_ns);
+    if (!ready) return std::unexpected(ready.error());
+    for (std::size_t i = 0; i < places.size(); ++i) {
+        if (items[i].can_read) return places[i];
+    }
+    if (items.back().can_read || items.back().hung_up) return fail(ECANCELED, "command", "wait", "it was stopped");
+    return std::nullopt;
+}
+
+result<sys::exit_status> child::collect() {
+    (void)os_->kill(-pid_, SIGKILL);
+    return reap();
 }
 
 }  // namespace cohort::group::detail

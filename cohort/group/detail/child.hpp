@@ -9,6 +9,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
 
 #include <cohort/base/error.hpp>
 #include <cohort/sys/fd.hpp>
@@ -33,8 +35,12 @@ public:
     /// Waits for the end. When `stop_fd` becomes readable (or hangs up) first: SIGTERM to the group, SIGKILL after `patience_ns`; the
     /// answer is then ECANCELED, save when the child had ended well before.
     result<sys::exit_status> wait(int stop_fd, std::uint64_t patience_ns);
-    /// SIGTERM, then as above.
-    void end(std::uint64_t patience_ns);
+    /// SIGTERM, then as above. How it ended, if it had not been waited for.
+    std::optional<sys::exit_status> end(std::uint64_t patience_ns);
+    /// Waits until one of them has ended; its place, or nothing when the time is over. Those that were waited for before are passed over. Errors: ECANCELED, stop_fd spoke.
+    static result<std::optional<std::size_t>> first_ended(sys::os& os, std::span<child* const> all, int stop_fd, std::uint64_t timeout_ns);
+    /// Of one that has ended: what it had started and left is killed, and it is reaped.
+    result<sys::exit_status> collect();
 
 private:
     child(sys::os& os, int pid) : os_(&os), pid_(pid) {}

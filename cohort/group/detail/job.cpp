@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/group/detail/job.hpp>
 
+#include <algorithm>
+#include <iterator>
+
 #include <fmt/format.h>
 
 #include <cohort/group/detail/child.hpp>
+#include <cohort/group/detail/flow_job.hpp>
+#include <cohort/group/detail/pools.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/thread.hpp>
 
@@ -54,7 +59,7 @@ public:
     void run() {
         const account::scope paid_by(c_.payer);
         const std::uint64_t start = os_.now();
-        result<void> done = spec_.kind == job_spec::form::pipe ? pipe() : exec();
+        result<void> done = spec_.kind == job_spec::form::pipe ? pipe() : spec_.kind == job_spec::form::flow ? flow() : exec();
         c_.update([&](job_report& r) { r.seconds = seconds_between(start, os_.now()); });
         if (done) done = check();
         for (std::size_t i = 0; done && i < outputs_.size(); ++i) done = outputs_[i].publish();
@@ -72,6 +77,7 @@ public:
 private:
     result<void> pipe();
     result<void> exec();
+    result<void> flow();
     result<void> check();
     result<sys::owned_fd> input_of(const std::string& path);
     result<int> add_output(const std::string& path);
@@ -133,6 +139,7 @@ stream::pipe_options runner::pipe_options() {
     o.memory = job_.memory / 2;
     o.stop = c_.stop;
     o.name = spec_.name;
+    o.gate = c_.gate;
     o.control = "";
     o.on_control = [this](const std::string& directory) { c_.update([&](job_report& r) { r.control = directory; }); };
     o.stuck_after = std::chrono::seconds(10);
@@ -201,6 +208,13 @@ result<void> runner::pipe() {
     return {};
 }
 
+result<void> runner::flow() {
+    result<int> out = -1;
+    if (!spec_.pipe.output.empty()) out = add_output(spec_.pipe.output);
+    if (!out) return std::unexpected(out.error());
+    return run_flow(job_, c_, *out, names_of(job_), [this](sys::spawn_request r) { return launch(std::move(r)); });
+}
+
 result<void> runner::exec() {
     const exec_spec& e = spec_.exec;
     std::vector<child> children;
@@ -217,6 +231,7 @@ result<void> runner::exec() {
         if (!err) return std::unexpected(err.error());
         std::vector<std::string> env = names_of(job_);
         env.push_back("COHORT_INSTANCE=" + std::to_string(i));
+        if (c_.pool) std::ranges::copy(c_.pool->environment(false), std::back_inserter(env));
         for (const auto& [name, value] : e.env) env.push_back(name + "=" + value);
         auto started = launch({.argv = e.command.words, .stdin_fd = in->get(), .stdout_fd = *out, .stderr_fd = *err, .environment = std::move(env)});
         if (!started) return std::unexpected(started.error());  // those that run are ended by their destructors
@@ -254,7 +269,7 @@ result<void> runner::check() {
     auto nothing = input_of("");
     if (!nothing) return std::unexpected(nothing.error());
     std::vector<std::string> env = names_of(job_);
-    env.push_back("INPUT=" + (spec_.kind == job_spec::form::pipe ? spec_.pipe.input : spec_.exec.stdin_file));
+    env.push_back("INPUT=" + (spec_.streams() ? spec_.pipe.input : spec_.exec.stdin_file));
     if (!outputs_.empty()) env.push_back("OUTPUT=" + outputs_.front().place());
     auto started = launch({.argv = spec_.verify.words, .stdin_fd = nothing->get(), .stdout_fd = 2, .environment = std::move(env)});
     if (!started) return std::unexpected(started.error());

@@ -11,12 +11,16 @@
 
 namespace cohort::group::detail {
 
+class pool;
+
 struct job_context {
     sys::os& os;
     const run_options& options;
     std::stop_token stop;
     const cohort_plan& cohort;
+    work::gate* gate;                                                 // its pipes pass it; null: none
     holder& hold;                                                     // of commands that no set of the kernel's holds
+    detail::pool* pool;                                                    // of the job's cohort; null: none
     account::group payer;                                             // of the job's cohort; none: no limit
     int stop_fd;                                                      // readable or hung up once stop is requested
     std::function<void(const std::function<void(job_report&)>&)> update;  // changes the shared report under its lock

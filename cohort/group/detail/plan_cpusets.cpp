@@ -8,6 +8,7 @@
 #include <cohort/cpuset/live_affinity.hpp>
 #include <cohort/cpuset/plan.hpp>
 #include <cohort/group/cpuset_view.hpp>
+#include <cohort/group/detail/plan_offline.hpp>
 
 namespace cohort::group::detail {
 namespace {
@@ -141,6 +142,7 @@ private:
         if (taken.empty()) return {};
         for (const candidate& c : taken) keep_in_set(c);
         partitions_leave_others_alone(found->after);
+        offline_in_sets(out_, found->after);
         return steps_of(*found);
     }
 

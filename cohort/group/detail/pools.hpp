@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The pools of a plan's cohorts: made before the jobs, gone after them. They are groups of a broker: of the one that $COHORT_SOCKET names, or of one that runs here, on a socket in a folder of its own, as long as they do.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <cohort/base/error.hpp>
+#include <cohort/group/plan.hpp>
+#include <cohort/group/run.hpp>
+#include <cohort/sharepool/member.hpp>
+
+namespace cohort::group::detail {
+
+class pool_host;
+
+/// One cohort's. Synchronization: look() by any thread; the rest is constant after create().
+class pool {
+public:
+    pool(const cohort_plan& c, int id, std::string socket, sharepool::member& m) : plan_(c), id_(id), socket_(std::move(socket)), member_(m) {}
+
+    int id() const { return id_; }
+    sharepool::member& member() { return member_; }
+    /// What makes a program a member of it: COHORT_SOCKET and COHORT_POOL_JOIN. own: a process of this program, which always writes.
+    std::vector<std::string> environment(bool own) const;
+    /// Bytes of memory that it has now; remembers the most.
+    std::uint64_t look();
+    /// At the end: what dead members left is put in order first.
+    pool_report report();
+
+private:
+    const cohort_plan& plan_;
+    const int id_;
+    const std::string socket_;
+    sharepool::member& member_;
+    std::mutex lock_;
+    std::uint64_t peak_ = 0;  // [guarded: lock_]
+};
+
+/// A resource: its destructor ends every group that it made.
+class pools {
+public:
+    pools();
+    pools(pools&&) noexcept;
+    pools& operator=(pools&&) noexcept;
+    ~pools();
+    /// Errors: those of the broker's create() and of a join; ENOTSUP, huge pages were required.
+    static result<pools> create(const plan& p, sys::os& os);
+    /// null: that cohort has none.
+    pool* of(std::string_view cohort) const;
+    std::vector<pool_report> report();
+
+private:
+    std::unique_ptr<pool_host> host_;
+    std::vector<std::pair<std::string, std::unique_ptr<pool>>> all_;
+};
+
+}  // namespace cohort::group::detail
