@@ -25,7 +25,8 @@ configure: packages
 
 demo: all
 	@mkdir -p $(BUILD)/demo
-	@COHORT_WORKDIR=$(abspath $(BUILD))/demo $(BUILD)/cohort up examples/two-tenants.toml
+	@COHORT_WORKDIR=$(abspath $(BUILD))/demo $(BUILD)/cohort up examples/two-tenants.toml --html $(BUILD)/demo/report.html
+	@echo "the same with pictures: $(BUILD)/demo/report.html"
 
 check: all
 	@scripts/check $(BUILD)

@@ -36,7 +36,9 @@ configure_file(${CMAKE_CURRENT_LIST_DIR}/cohort.pc.in ${PROJECT_BINARY_DIR}/coho
 install(FILES ${PROJECT_BINARY_DIR}/cohort.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
 if(COHORT_TOOLS)
-  install(TARGETS cohort_tool RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS cohort_tool cohortd RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  configure_file(${PROJECT_SOURCE_DIR}/packaging/systemd/cohortd.service.in ${PROJECT_BINARY_DIR}/cohortd.service @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/cohortd.service DESTINATION lib/systemd/system)
   file(GLOB pages ${PROJECT_SOURCE_DIR}/man/*.1)
   install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 endif()

@@ -25,9 +25,13 @@ exit_code exit_code_of(const error& e) {
     }
 }
 
+namespace {
+std::string program_name = "cohort";  // [const after the registry was made]
+}
+
 void complain(const std::string& text) {
     std::fflush(stdout);
-    std::fputs(("cohort: " + text + "\n").c_str(), stderr);
+    std::fputs((program_name + ": " + text + "\n").c_str(), stderr);
 }
 
 outcome usage(const std::string& text) {
@@ -41,7 +45,7 @@ public:
     std::map<const CLI::App*, const std::string*> rest;  // what follows `--`, for commands that take it
 
     std::string make_usage(const CLI::App* app, std::string) const override {
-        if (!app->get_parent()) return "Usage: cohort COMMAND [OPTIONS] [ARGS]      (cohort COMMAND --help explains one)\n";
+        if (!app->get_parent() && !app->get_subcommands({}).empty()) return "Usage: cohort COMMAND [OPTIONS] [ARGS]      (cohort COMMAND --help explains one)\n";
         std::string line = app->get_name();
         for (const CLI::App* a = app->get_parent(); a; a = a->get_parent()) line = a->get_name() + " " + line;
         line = "Usage: " + line + (app->get_subcommands({}).empty() ? " [OPTIONS]" : " COMMAND [OPTIONS] [ARGS]");
@@ -187,12 +191,14 @@ int finish(outcome done) {
 
 struct registry::state {
     std::shared_ptr<help_writer> help = std::make_shared<help_writer>();
-    CLI::App app{"Cohort: cores, order and memory for user-space programs, by the kernel's own rules.", "cohort"};
+    CLI::App app;
+    std::unique_ptr<command> alone;
     std::map<std::string, std::unique_ptr<command>> commands;
     std::map<std::string, CLI::App*> nouns;
 
     /// The command that the words of argv name; null when they name none, with the sentence that says so in `problem`.
     command* find(const std::vector<std::string>& words, std::string& problem) const {
+        if (alone) return alone.get();
         if (words.empty()) return nullptr;
         if (auto it = commands.find(words[0]); it != commands.end()) return it->second.get();
         if (words.size() > 1) {
@@ -212,17 +218,28 @@ struct registry::state {
     }
 };
 
-registry::registry() : state_(std::make_unique<state>()) {
+registry::registry(const std::string& program, const std::string& summary) : state_(std::make_unique<state>()) {
     CLI::App& app = state_->app;
+    program_name = program;
+    app.name(program);
+    app.description(summary);
     app.require_subcommand(1);
     app.set_help_flag("-h,--help", "print this help");
-    app.set_version_flag("--version", "cohort " COHORT_VERSION, "print the version");
+    app.set_version_flag("--version", program + " " COHORT_VERSION, "print the version");
     app.formatter(state_->help);
     app.get_formatter()->column_width(34);
     app.get_formatter()->label("REQUIRED", "");
     app.footer(exit_codes_text);
 }
 registry::~registry() = default;
+
+command& registry::program() {
+    auto s = std::make_unique<command::state>();
+    s->app = &state_->app;
+    state_->app.require_subcommand(0);
+    state_->alone.reset(new command(std::move(s)));
+    return *state_->alone;
+}
 
 void registry::noun(const std::string& name, const std::string& summary) {
     state_->nouns[name] = state_->app.add_subcommand(name, summary)->require_subcommand(1)->group("Systems, each with commands of its own");

@@ -69,7 +69,7 @@ TEST_F(cli, faults_of_a_spec_come_all_at_once_with_2) {
         EXPECT_EQ(r.code, 2);
         EXPECT_THAT(r.err, HasSubstr("cohort: bad.toml:3:8: cohort \"ingest\": cpus \"0-9000\": "));
         EXPECT_THAT(r.err, HasSubstr("cohort: bad.toml:6:10: job \"logs\": cohort \"ingset\" does not exist; did you mean \"ingest\"?"));
-        EXPECT_THAT(r.err, HasSubstr("cohort: bad.toml:7:8: job \"logs\": kind \"exce\" is none of pipe, exec; did you mean \"exec\"?"));
+        EXPECT_THAT(r.err, HasSubstr("cohort: bad.toml:7:8: job \"logs\": kind \"exce\" is none of pipe, exec, flow; did you mean \"exec\"?"));
         EXPECT_EQ(json(std::string(verb) + " bad.toml --json", 2)["faults"].size(), 3u);
     }
     EXPECT_FALSE(std::filesystem::exists(run_dir()));

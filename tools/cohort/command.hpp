@@ -32,7 +32,7 @@ using outcome = result<exit_code>;
 /// The one place where an errno becomes an exit code: EPERM, EACCES -> permission; ENOSYS, EOPNOTSUPP -> unsupported; others -> failed.
 exit_code exit_code_of(const error& e);
 
-/// Prints `cohort: TEXT` on stderr.
+/// Prints `cohort: TEXT` on stderr (the program's name).
 void complain(const std::string& text);
 
 /// A usage error found after parsing ("--svg and --json exclude each other"): prints it and answers exit_code::usage.
@@ -76,8 +76,11 @@ public:
 /// All commands of the program.
 class registry {
 public:
-    registry();
+    explicit registry(const std::string& program = "cohort", const std::string& summary = "Cohort: cores, order and memory for user-space programs, by the kernel's own rules.");
     ~registry();
+
+    /// The program itself, where it has no commands.
+    command& program();
 
     /// A noun that commands stand under; before them.
     void noun(const std::string& name, const std::string& summary);
@@ -117,5 +120,9 @@ void add_padata_demo(registry& all);
 void add_percpu_bench(registry& all);
 void add_percpu_demo(registry& all);
 void add_percpu_stat(registry& all);
+void add_pool_create(registry& all);
+void add_pool_join(registry& all);
+void add_pool_ls(registry& all);
+void add_pool_top(registry& all);
 
 }  // namespace cohort::cli

@@ -19,6 +19,7 @@ constexpr std::int64_t most_ms = std::int64_t{3600} * 1000, most_us = most_ms * 
 const std::vector<std::string> kinds{"hog", "periodic", "pingpong"};
 const std::vector<std::string> classes{"fair", "rr", "fifo", "deadline", "idle"};
 const std::vector<std::string> changes{"create", "share_to", "share_from", "clear", "fork", "exit", "offline", "online"};
+const std::vector<std::string> orders{"any", "ascending", "descending"};
 
 /// The place of a word in its list, as the enumeration that the list is in the order of.
 template <class E>
@@ -42,6 +43,8 @@ void parser::root(const toml::table& table) {
     coresched::scenario& s = out.value;
     s.duration_ms = static_cast<std::uint64_t>(in.integer("duration_ms", 1, most_ms).value_or(1000));
     s.seed = static_cast<std::uint64_t>(in.integer("seed", 0, INT64_MAX).value_or(1));
+    s.ticks = as<coresched::tick_order>(orders, in.word("ticks", orders).value_or("any"));
+    s.tick_seed = static_cast<std::uint64_t>(in.integer("tick_seed", 0, INT64_MAX).value_or(0));
     s.smt_yield = in.real("smt_yield", 1, 8).value_or(1.25);
     in.tables("group", [&](const toml::table& t, std::size_t i) { s.groups.push_back(group(t, i)); });
     in.tables("task", [&](const toml::table& t, std::size_t i) { s.tasks.push_back(task(t, i)); });

@@ -163,6 +163,7 @@ void add_coresched_simulate(registry& all) {
         .option("--perfetto", o->perfetto, "FILE", "write a trace for ui.perfetto.dev")
         .flag("--json", o->json, "print JSON")
         .notes("machine = \"pack:1 core:2 pu:2\"; duration_ms, seed (0: tasks begin at once), smt_yield (a core with all siblings busy, against one alone)\n"
+               "ticks (any, ascending, descending: whose of siblings comes first), tick_seed (of any)\n"
                "[[group]] name (\"a\", \"a/b\"), weight (cpu.weight 100 is 1024)\n"
                "[[task]]  name, cookie (0: none), cpus (\"0-1\"), group, class (fair, rr, fifo, deadline, idle), weight,\n"
                "          priority, runtime_us, deadline_us, period_us, kind (hog, periodic, pingpong), run_us, sleep_us, with\n"

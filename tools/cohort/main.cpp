@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <string>
+#include <vector>
+
+#include <cohort/stream/flow.hpp>
+
 #include "command.hpp"
 
 int main(int argc, char** argv) {
     using namespace cohort::cli;
+    // What `cohort up` starts three times for a flow; no command of a person's.
+    if (argc > 1 && argv[1] == std::string("flow-stage")) return cohort::stream::flow_stage(std::vector<std::string>(argv + 2, argv + argc), cohort::sys::real());
     registry all;
     add_up(all);
     add_plan(all);
@@ -32,5 +39,10 @@ int main(int argc, char** argv) {
     add_percpu_bench(all);
     add_percpu_stat(all);
     add_percpu_demo(all);
+    all.noun("pool", "Memory that groups of processes share at one address; served by cohortd");
+    add_pool_create(all);
+    add_pool_ls(all);
+    add_pool_join(all);
+    add_pool_top(all);
     return all.main(argc, argv);
 }

@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cohort/group/map.hpp>
-#include <cohort/machine/topology.hpp>
-
 #include "command.hpp"
 #include "spec_input.hpp"
 
@@ -15,25 +12,18 @@ struct options {
     bool json = false;
 };
 
-/// The machine with the cohorts' colours.
-result<void> draw(sys::os& os, const options& o, const group::plan& p) {
-    auto t = machine::load(p.machine.live ? "live" : p.machine.name, os);
-    if (!t) return std::unexpected(t.error());
-    std::vector<group::map_group> groups;
-    for (const group::cohort_plan& c : p.cohorts) groups.push_back({c.name, c.cpus});
-    return write_whole(os, *o.svg, group::map_svg(group::map_of(*t, p.machine), groups));
-}
-
 outcome show_plan(const options& o) {
     auto p = plan_of(sys::real(), o.spec, o.machine, o.json);
     if (!p) return std::unexpected(p.error());
     if (!p->plan) return p->code;
     if (o.svg) {
-        if (auto drawn = draw(sys::real(), o, *p->plan); !drawn) return std::unexpected(drawn.error());
+        const auto svg = map_of_plan(sys::real(), *p->plan);
+        if (!svg) return std::unexpected(svg.error());
+        if (auto drawn = write_whole(sys::real(), *o.svg, *svg); !drawn) return std::unexpected(drawn.error());
     }
     if (o.svg != "-") print(o.json ? group::plan_json(*p->plan) + "\n" : group::plan_text(*p->plan));
     for (const group::refusal& r : p->plan->refusals) complain(r.line());
-    return p->plan->holds() ? exit_code::ok : exit_code::no;
+    return p->plan->holds() ? exit_code::ok : p->plan->unsupported() ? exit_code::unsupported : exit_code::no;
 }
 
 }  // namespace
@@ -45,7 +35,7 @@ void add_plan(registry& all) {
         .option("--machine", o->machine, "MACHINE", "live, synthetic:DESCRIPTION (hwloc's), or a file of hwloc's XML; default: the spec's, or live")
         .option("--svg", o->svg, "FILE", "draw the machine with the cohorts' colours into FILE; - draws to standard output")
         .flag("--json", o->json, "print JSON")
-        .notes("Nothing is changed. Exit code 1: the plan cannot hold on that machine.\n\nExamples:\n"
+        .notes("Nothing is changed. Exit code 1: the plan cannot hold on that machine; 3: since a cookie cannot be kept there.\n\nExamples:\n"
                "  cohort plan examples/two-tenants.toml\n"
                "  cohort plan examples/two-tenants.toml --machine 'synthetic:pack:2 numa:2 core:16 pu:2'")
         .run([o] { return show_plan(*o); });

@@ -4,11 +4,22 @@
 #include <cstdio>
 
 #include <cohort/group/cpuset_view.hpp>
+#include <cohort/group/map.hpp>
 #include <cohort/group/spec.hpp>
 #include <cohort/group/view.hpp>
+#include <cohort/machine/topology.hpp>
 #include <cohort/sys/fd.hpp>
 
 namespace cohort::cli {
+
+result<std::string> map_of_plan(sys::os& os, const group::plan& p) {
+    auto t = machine::load(p.machine.live ? "live" : p.machine.name, os);
+    if (!t) return std::unexpected(t.error());
+    std::vector<group::map_group> groups;
+    for (const group::cohort_plan& c : p.cohorts) groups.push_back({c.name, c.cpus});
+    return group::map_svg(group::map_of(*t, p.machine), groups);
+}
+
 void tell_faults(const std::vector<group::fault>& faults, bool json) {
     for (const group::fault& f : faults) complain(f.line());
     if (!json) return;

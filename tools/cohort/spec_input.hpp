@@ -23,6 +23,9 @@ struct planned {
 /// `path` "-" is standard input. `machine` wins over the spec's own [machine]. Errors: those of reading the file and the machine.
 result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json);
 
+/// The machine's picture (SVG) with the cohorts' colours. Errors: those of reading the machine.
+result<std::string> map_of_plan(sys::os& os, const group::plan& p);
+
 /// Tells each fault on stderr; with json also as data on stdout.
 void tell_faults(const std::vector<group::fault>& faults, bool json);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/group/apply.hpp>
 #include <cohort/group/quantity.hpp>
+#include <cohort/group/report_page.hpp>
 #include <cohort/group/run.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/signals.hpp>
@@ -20,7 +21,7 @@ namespace {
 
 struct options {
     std::string spec;
-    std::optional<std::string> report;
+    std::optional<std::string> report, html, perfetto;
     bool json = false;
     bool quiet = false;
 };
@@ -39,6 +40,7 @@ void introduce(const group::plan& p, const std::string& about) {
         out += fmt::format("  cohort {:<10} {} {}", c.name, strip(p.machine, c.cpus), group::cpus_text(c.cpus));
         for (const group::unusable& d : c.dropped) out += fmt::format("; without {}: {}", group::cpus_text(d.cpus), d.reason);
         if (c.keep.policy != group::cpuset_policy::none) out += "; kept by " + c.keep.text();
+        if (!c.cookie.name.empty()) out += "; cookie " + c.cookie.text();
         for (const group::unusable& s : c.shared) out += fmt::format("; shares {} with {}", group::cpus_text(s.cpus), s.reason);
         out += "\n";
     }
@@ -79,15 +81,17 @@ outcome bring_up(const options& o) {
     if (!p.holds()) {
         if (o.json) print(group::plan_json(p) + "\n");
         for (const group::refusal& r : p.refusals) complain(r.line());
-        return exit_code::no;
+        return p.unsupported() ? exit_code::unsupported : exit_code::no;
     }
     auto catcher = sys::signal_catcher::create();
     if (!catcher) return std::unexpected(catcher.error());
-    std::optional<sys::temp_file> report_file;
-    if (o.report) {
-        auto made = sys::temp_file::create(os, *o.report);
+    // Where they cannot be written nothing is begun.
+    std::optional<sys::temp_file> report_file, page_file, trace_file;
+    for (const auto& [path, file] : {std::pair(&o.report, &report_file), std::pair(&o.html, &page_file), std::pair(&o.perfetto, &trace_file)}) {
+        if (!*path) continue;
+        auto made = sys::temp_file::create(os, **path);
         if (!made) return std::unexpected(made.error());
-        report_file.emplace(std::move(*made));
+        file->emplace(std::move(*made));
     }
     if (!o.quiet) introduce(p, planned->about);
     auto up = group::applied::apply(p, os, group::run_directory(os));
@@ -104,9 +108,20 @@ outcome bring_up(const options& o) {
 
     const exit_code code = code_of(r);
     const std::string json = group::report_json(p, r, static_cast<int>(code)) + "\n";
+    const auto keep = [&](std::optional<sys::temp_file>& file, const std::string& text) {
+        const auto written = sys::write_all(os, file->fd(), text);
+        return written ? file->commit() : written;
+    };
     if (report_file) {
-        if (auto w = sys::write_all(os, report_file->fd(), json); !w) return std::unexpected(w.error());
-        if (auto c = report_file->commit(); !c) return std::unexpected(c.error());
+        if (auto kept = keep(report_file, json); !kept) return std::unexpected(kept.error());
+    }
+    if (trace_file) {
+        if (auto kept = keep(trace_file, group::report_trace(p, r)); !kept) return std::unexpected(kept.error());
+    }
+    if (page_file) {
+        const auto map = map_of_plan(os, p);
+        if (!map) return std::unexpected(map.error());
+        if (auto kept = keep(page_file, group::report_page(p, r, planned->about, *map)); !kept) return std::unexpected(kept.error());
     }
     print(o.json ? json : group::report_text(p, r));
     for (const error& e : r.undo_errors) complain("undo: " + e.line());
@@ -123,11 +138,14 @@ void add_up(registry& all) {
         .argument("SPEC", o->spec, "the spec, a TOML file; - is standard input")
         .flag("--json", o->json, "print the report as JSON")
         .option("--report", o->report, "FILE", "write the report as JSON to FILE too")
+        .option("--html", o->html, "FILE", "write the report as a page with pictures to FILE too")
+        .option("--perfetto", o->perfetto, "FILE", "write when each job ran as a trace for Perfetto to FILE too")
         .flag("-q,--quiet", o->quiet, "no progress")
         .notes("Stays until the jobs have ended; then everything is put back. An output gets its name only when its job has\n"
                "succeeded and its `verify` command has said yes. A failing job lets the others go on, unless the spec says\n"
                "on_failure = \"stop\". SIGINT and SIGTERM end the children and remove what is unfinished.\n\n"
-               "Exit code 1: a check said no, or the plan cannot hold here; 2: faults in the spec; 5: a job failed or was stopped.\n\n"
+               "Exit code 1: a check said no, or the plan cannot hold here; 2: faults in the spec; 3: a cookie that must\n"
+               "be kept cannot be kept here; 5: a job failed or was stopped.\n\n"
                "Example:\n  cohort up examples/two-tenants.toml")
         .run([o] { return bring_up(*o); });
 }
