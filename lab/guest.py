@@ -30,7 +30,7 @@ def processors(smp):
     return int(m.group(1)) if m else 1
 
 
-def qemu_command(image, initrd, ports, log, smp, memory, icount, append):
+def qemu_command(image, initrd, ports, log, smp, memory, icount, append, vendor):
     """Each socket is a NUMA node. ports: {name: path}."""
     nodes = sockets_of(smp) if processors(smp) % sockets_of(smp) == 0 else 1
     each, share = processors(smp) // nodes, memory // nodes
@@ -40,7 +40,7 @@ def qemu_command(image, initrd, ports, log, smp, memory, icount, append):
     # cx16 off: qemu 7.2 emulates cmpxchg16b so that the flags after it are now and then garbage; a kernel that allocates memory with it dies at boot.
     # no_timer_check: on a busy host the kernel waits for a timer tick that emulation brings too late, and gives up.
     serial = [w for name, path in ports.items() for w in ("-chardev", f"file,id={name},path={path},append=on", "-device", f"virtserialport,chardev={name},name={name}")]
-    return ["qemu-system-x86_64", *accel, "-cpu", "max,-cx16", "-m", str(share * nodes), "-smp", smp, *numa, "-kernel", image, "-initrd", initrd,
+    return ["qemu-system-x86_64", *accel, "-cpu", "max,-cx16" + (f",vendor={vendor}" if vendor else ""), "-m", str(share * nodes), "-smp", smp, *numa, "-kernel", image, "-initrd", initrd,
             "-append", f"console=ttyS0 quiet panic=-1 no_timer_check {append}".strip(), "-display", "none", "-monitor", "none", "-serial", f"file:{log}",
             "-device", "virtio-serial-pci", *serial, "-nic", "none", "-no-reboot"]
 
@@ -54,7 +54,7 @@ def pump(fd, to):
                 to.flush()
 
 
-def boot(version, args, files=None, stdin=b"", stdout=None, stderr=None, environment=None, smp=SMP, memory=1024, icount=False, timeout=600, append="", log=None):
+def boot(version, args, files=None, stdin=b"", stdout=None, stderr=None, environment=None, smp=SMP, memory=1024, icount=False, timeout=600, append="", log=None, vendor=""):
     """Runs args in a guest. stdout, stderr: binary files that take what it prints, as it prints it; None drops it. Raises unsupported."""
     if not shutil.which("qemu-system-x86_64"):
         raise unsupported("no qemu-system-x86_64: scripts/install-packages scripts/packages-lab.txt")
@@ -79,7 +79,7 @@ def boot(version, args, files=None, stdin=b"", stdout=None, stderr=None, environ
             writers.append(w)
             ports[name] = f"/dev/fd/{w}"
             threads.append(threading.Thread(target=pump, args=(r, to), daemon=True))
-        command = qemu_command(image, initrd, ports, console, smp, memory, icount, append)
+        command = qemu_command(image, initrd, ports, console, smp, memory, icount, append, vendor)
         late = False
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=writers) as qemu:
             for w in writers:

@@ -51,6 +51,20 @@ def coresched_guest(build):
     return of_the_library("coresched_guest", build)
 
 
+def up_guest():
+    """Runs `cohort up` and looks at what its jobs find."""
+    return compiled("up_guest", ["up_guest.cpp"], "g++", ["-std=c++23"])
+
+
+def with_libraries(path):
+    """A program as it is built, and all that it loads, at their places: {path in the guest: path here}."""
+    done = subprocess.run(["ldd", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise unsupported(f"{path}: {done.stdout.strip()}")
+    libraries = [word for line in done.stdout.splitlines() for word in line.split() if word.startswith("/")]
+    return {"/bin/" + os.path.basename(path): path, **{there: there for there in libraries}}
+
+
 def shares_guest():
     """Hogs with cookies: who ran how long."""
     return compiled("shares_guest", ["shares_guest.cpp"], "g++", ["-std=c++23"])

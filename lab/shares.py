@@ -40,17 +40,22 @@ def guest_text(s, duration_ms=DURATION_MS):
     return "\n".join(lines + ["go", ""])
 
 
+def klass(nice):
+    """"rt50" is a real-time task of that priority."""
+    return [f"weight = {WEIGHTS[nice]}"] if isinstance(nice, int) else ['class = "fifo"', f"priority = {nice[2:]}"]
+
+
 def shares_of(weight):
     """cpu.weight as the weight of a group among tasks: 100 is 1024."""
     return (weight * 1024 + 50) // 100
 
 
-def toml(s, duration_ms=DURATION_MS):
-    out = [f'machine = "{MACHINES[s["machine"]][1]}"', f"duration_ms = {duration_ms}", "seed = 0"]
+def toml(s, duration_ms=DURATION_MS, ticks="any", tick_seed=0):
+    out = [f'machine = "{MACHINES[s["machine"]][1]}"', f"duration_ms = {duration_ms}", "seed = 0", f'ticks = "{ticks}"', f"tick_seed = {tick_seed}"]
     for g in s["groups"]:
         out += ["[[group]]", f'name = "{g["name"]}"', f"weight = {shares_of(g['weight'])}"]
     for t in s["tasks"]:
-        out += ["[[task]]", f'name = "{t["name"]}"', f'cpus = "{t["cpu"]}"', f"weight = {WEIGHTS[t['nice']]}", f"cookie = {t['cookie']}"]
+        out += ["[[task]]", f'name = "{t["name"]}"', f'cpus = "{t["cpu"]}"', f"cookie = {t['cookie']}", *klass(t["nice"])]
         out += [f'group = "{t["group"]}"'] if t["group"] != "-" else []
     return "\n".join(out) + "\n"
 
@@ -60,8 +65,19 @@ def capacity(s):
     return len({t["cpu"] for t in s["tasks"]})
 
 
-def record(s, answer):
-    """What is kept of a kernel's answer: all that a test needs to repeat it."""
+def record(s, answers):
+    """What is kept of a kernel's answers, one a run: all that a test needs to repeat it."""
     return {"seed": s["seed"], "machine": MACHINES[s["machine"]][1], "groups": [[g["name"], shares_of(g["weight"])] for g in s["groups"]],
             "tasks": [[t["name"], t["cpu"], WEIGHTS[t["nice"]], t["cookie"], "" if t["group"] == "-" else t["group"]] for t in s["tasks"]],
-            "wall_ns": answer["wall_ns"], "forced_ns": answer["forced_ns"], "ran_ns": [t[0] for t in answer["tasks"]]}
+            "runs": [{"wall_ns": a["wall_ns"], "forced_ns": a["forced_ns"], "ran_ns": [t[0] for t in a["tasks"]]} for a in answers]}
+
+
+def points(s, answer):
+    """A kernel's shares, and the idleness of the CPUs with hogs, each in points of a CPU. Hogs never sleep: what their CPUs did not run, they were forced to idle."""
+    shares, cpus = [100 * t[0] / answer["wall_ns"] for t in answer["tasks"]], capacity(s)
+    return shares, max(0.0, 100 - sum(shares) / cpus)
+
+
+def counted(s, answer):
+    """The idleness that the kernel's counter tells, likewise. It counts that of all CPUs: more where a kernel thread waits on a CPU without hogs."""
+    return 100 * answer["forced_ns"] / answer["wall_ns"] / capacity(s)

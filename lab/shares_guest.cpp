@@ -3,7 +3,7 @@
 //
 //     begin ID MS                            a scenario that lasts so long
 //     group PATH WEIGHT                      a control group below the last one's parent, with this cpu.weight
-//     task NAME CPUS NICE COOKIE GROUP       a hog; tasks with the same COOKIE (0: none) share one; GROUP - is the root
+//     task NAME CPUS NICE COOKIE GROUP       a hog; tasks with the same COOKIE (0: none) share one; GROUP - is the root; NICE rt50: real time (first in, first out), 50 of 89
 //     go                                     all begin at once, in their order; answers a line of JSON
 //
 // Each task goes to sleep while nobody else runs, so that nobody is owed anything at the start; cookies are set by processes of their own. What a task ran and was charged is read
@@ -37,7 +37,7 @@ const std::string cgroups = "/sys/fs/cgroup";
 
 struct task {
     std::string name, cpus, group;
-    int nice = 0;
+    int nice = 0, real_time = 0;
     unsigned long cookie = 0;
     pid_t pid = -1;
     clockid_t clock = 0;
@@ -111,10 +111,10 @@ void start(task& t, int gate, int gate_writer) {
     if (t.pid == 0) {
         close(gate_writer);
         const cpu_set_t set = mask_of(t.cpus);
-        const sched_param none{};
+        const sched_param how{.sched_priority = t.real_time};
         if (t.group != "-") write_file(cgroups + "/" + t.group + "/cgroup.procs", "0");
         if (sched_setaffinity(0, sizeof set, &set) != 0) end("set the affinity of " + t.name + " to " + t.cpus);
-        if (sched_setscheduler(0, SCHED_OTHER, &none) != 0 || setpriority(PRIO_PROCESS, 0, t.nice) != 0) end("set the priority of " + t.name);
+        if (sched_setscheduler(0, t.real_time ? SCHED_FIFO : SCHED_OTHER, &how) != 0 || setpriority(PRIO_PROCESS, 0, t.nice) != 0) end("set the priority of " + t.name);
         char c;
         if (read(gate, &c, 1) != 0) end("wait at the gate");
         for (;;) {
@@ -191,9 +191,25 @@ void make_group(const std::string& path, int weight) {
     write_file(cgroups + "/" + path + "/cpu.weight", std::to_string(weight));
 }
 
+/// CPUs that the kernel has left offline (maxcpus=1). It waits for each by calling its scheduler: with counted instructions that CPU would never have a turn, if nobody paused.
+void bring_up() {
+    const pid_t pauses = fork();
+    if (pauses == 0) {
+        for (;;) asm volatile("pause");
+    }
+    if (pauses < 0) end("fork");
+    for (long cpu = 1; cpu < sysconf(_SC_NPROCESSORS_CONF); ++cpu) {
+        const std::string file = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/online";
+        if (value_in(file, "") == 0) write_file(file, "1");
+    }
+    kill(pauses, SIGKILL);
+    waitpid(pauses, nullptr, 0);
+}
+
 }  // namespace
 
 int main() {
+    bring_up();
     write_file("/proc/sys/kernel/sched_schedstats", "1");
     const sched_param high{.sched_priority = 90};
     if (sched_setscheduler(0, SCHED_FIFO, &high) != 0) end("become a real-time process");
@@ -218,7 +234,9 @@ int main() {
             groups.push_back(path);
         } else if (word == "task") {
             task t;
-            in >> t.name >> t.cpus >> t.nice >> t.cookie >> t.group;
+            std::string nice;
+            in >> t.name >> t.cpus >> nice >> t.cookie >> t.group;
+            (nice.rfind("rt", 0) == 0 ? t.real_time : t.nice) = std::atoi(nice.c_str() + (nice.rfind("rt", 0) == 0 ? 2 : 0));
             tasks.push_back(t);
         } else if (word == "go") {
             perform(id, ms, tasks);
