@@ -11,6 +11,7 @@
 
 #include <cohort/coresched/executor.hpp>
 #include <cohort/sys/futex.hpp>
+#include <cohort/sys/os.hpp>
 #include <cohort/sys/thread.hpp>
 #include <cohort/sys/ticks.hpp>
 #include <cohort/work/worker_set.hpp>
@@ -130,6 +131,31 @@ double cookie_change(const settings& s, const coresched::executor_options& o, st
     return median_change(s, n, pause_us, [&](std::size_t i) { gates[i]->enter(s.cpus[i]); }, [&](std::size_t i) { gates[i]->leave(s.cpus[i]); });
 }
 
+/// Two tenants of a core, a worker each on a CPU of its own, with options as they are: so many turns of tasks of 300 us. From the last one out to the first one in: the median, in us.
+double turn_change(const settings& s, std::uint32_t turns) {
+    auto ex = must(coresched::executor::create({.cores = {mask_of(s)}}));
+    std::unique_ptr<coresched::tenant> gates[2];
+    for (auto& g : gates) {
+        g = must(ex->add({}));
+        must(ex->create(g->id(), coresched::scope::thread));
+    }
+    const std::uint64_t busy_until = sys::real().now() + turns * ex->options().slice_ns;
+    const auto worker = [&](std::size_t i) {
+        pin_to(s.cpus[i]);
+        gates[i]->attach(s.cpus[i]);
+        while (sys::real().now() < busy_until) {
+            const work::inside place(gates[i].get(), s.cpus[i]);
+            volatile std::uint32_t sunk = chain(7, 300 * s.steps_per_us);
+            (void)sunk;
+        }
+        gates[i]->rest(s.cpus[i]);
+    };
+    std::thread first(worker, 0), second(worker, 1);
+    first.join();
+    second.join();
+    return static_cast<double>(ex->report().change_p50_ns) / 1e3;
+}
+
 /// The same by one word that says whose turn it is: what the machine itself takes.
 double word_change(const settings& s, bool sleep, std::uint32_t n, double pause_us) {
     std::atomic<std::uint32_t> turn{0};
@@ -147,24 +173,39 @@ double word_change(const settings& s, bool sleep, std::uint32_t n, double pause_
         });
 }
 
-void measure_changes(const settings& s, const std::string& name, bool sleep) {
+/// One round: what `measured` answers, and the processor time it took a unit.
+void add_round(figures& f, const std::function<double()>& measured) {
+    const double began = cpu_seconds_now();
+    f.values.push_back(measured());
+    f.cpu.push_back((cpu_seconds_now() - began) / f.units * 1e6);
+}
+
+/// In turns, as tenants have them, and where nothing tells a sleeper that its turn comes: every task is a turn of its own.
+void measure_parked(const settings& s, const std::string& name) {
     if (name.find(s.only) == std::string::npos) return;
-    const auto n = std::max<std::uint32_t>(64, static_cast<std::uint32_t>((sleep ? 4'000 : 20'000) * s.scale));
-    const double pause_us = sleep ? 50 : 2;
-    coresched::executor_options o{.cores = {mask_of(s)}, .slice_ns = 0, .hold = !sleep};
-    if (sleep) o.spin_ns = 0;
+    const auto n = std::max<std::uint32_t>(64, static_cast<std::uint32_t>(4'000 * s.scale)), turns = std::max<std::uint32_t>(10, n / 40);
+    figures in_turns{name, "us", turns, {}, {}}, at_once{name, "us", n, {}, {}}, futex = at_once;
+    for (int round = 0; round < s.rounds; ++round) {
+        add_round(in_turns, [&] { return turn_change(s, turns); });
+        add_round(at_once, [&] { return cookie_change(s, {.cores = {mask_of(s)}, .slice_ns = 0, .spin_ns = 0}, n, 50); });
+        add_round(futex, [&] { return word_change(s, true, n, 50); });
+    }
+    print_line(s, {"cohort, executor, in turns", "ours", "", {}, "median of a round"}, in_turns);
+    print_line(s, {"cohort, executor, at once", "shown", "cohort, executor, at once", {}, "median of a round"}, at_once);
+    print_line(s, {"a futex", "peer", "a futex", {}, "median of a round"}, futex);
+    std::fflush(stdout);
+}
+
+void measure_spinning(const settings& s, const std::string& name) {
+    if (name.find(s.only) == std::string::npos) return;
+    const auto n = std::max<std::uint32_t>(64, static_cast<std::uint32_t>(20'000 * s.scale));
     figures ours{name, "us", n, {}, {}}, peer = ours;
     for (int round = 0; round < s.rounds; ++round) {
-        const double began = cpu_seconds_now();
-        ours.values.push_back(cookie_change(s, o, n, pause_us));
-        const double between = cpu_seconds_now();
-        peer.values.push_back(word_change(s, sleep, n, pause_us));
-        ours.cpu.push_back((between - began) / n * 1e6);
-        peer.cpu.push_back((cpu_seconds_now() - between) / n * 1e6);
+        add_round(ours, [&] { return cookie_change(s, {.cores = {mask_of(s)}, .slice_ns = 0, .hold = true}, n, 2); });
+        add_round(peer, [&] { return word_change(s, false, n, 2); });
     }
-    const std::string word = sleep ? "a futex" : "a word, spinning";
     print_line(s, {"cohort, executor", "ours", "", {}, "median of a round"}, ours);
-    print_line(s, {word, "peer", word, {}, "median of a round"}, peer);
+    print_line(s, {"a word, spinning", "peer", "a word, spinning", {}, "median of a round"}, peer);
     std::fflush(stdout);
 }
 
@@ -186,8 +227,8 @@ void run_coresched_executor(const settings& s) {
                  {"cohort, executor, hold", "shown", "cohort, executor, hold", [=](std::uint32_t n) { holds->run(n, steps); }},
                  {"unprotected", "peer", "unprotected", [=](std::uint32_t n) { open->run(n, steps); }}});
     }
-    measure_changes(s, "coresched/executor/switch_spin", false);
-    measure_changes(s, "coresched/executor/switch_park", true);
+    measure_spinning(s, "coresched/executor/switch_spin");
+    measure_parked(s, "coresched/executor/switch_park");
 }
 
 }  // namespace cohort::bench

@@ -37,6 +37,8 @@ int main(int argc, char** argv) {
     cohort::bench::run_percpu_memory(s);
     cohort::bench::run_cpuset_plan(s);
     cohort::bench::run_cpuset(s);
+    cohort::bench::run_sharepool(s);
+    cohort::bench::run_sharepool_broker(s);
     cohort::bench::run_coresched_executor(s);
     cohort::bench::run_coresched(s);
     return 0;

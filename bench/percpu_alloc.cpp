@@ -21,9 +21,6 @@ struct stats64 {
 };
 static_assert(sizeof(stats64) == 64);
 
-/// Somebody else might use it: the compiler has to make it.
-void escape(void* p) { asm volatile("" : : "r"(p) : "memory"); }
-
 [[noreturn]] void no_memory() {
     std::fprintf(stderr, "bench: percpu/alloc_free: no memory\n");
     std::exit(5);

@@ -51,6 +51,9 @@ private:
     std::uint64_t sum_ = 0;
 };
 
+/// Somebody else might use it: the compiler has to make it.
+inline void escape(void* p) { asm volatile("" : : "r"(p) : "memory"); }
+
 /// The value; an error ends the program.
 [[noreturn]] void give_up(const error& e);
 template <class T>
@@ -118,6 +121,8 @@ void run_percpu_rwsem(const settings& s);
 void run_percpu_memory(const settings& s);
 void run_cpuset_plan(const settings& s);
 void run_cpuset(const settings& s);
+void run_sharepool(const settings& s);
+void run_sharepool_broker(const settings& s);
 void run_coresched_executor(const settings& s);
 void run_coresched(const settings& s);
 /// What the program does when percpu/possible_cpus starts it again with another number of CPUs.
