@@ -22,10 +22,6 @@ namespace fs = std::filesystem;
 
 int last_cpu(const machine_view& m) { return m.possible.last(); }
 
-int core_of(const machine_view& m, int cpu) {
-    return cpu >= 0 && cpu < static_cast<int>(m.core.size()) ? m.core[static_cast<std::size_t>(cpu)] : -1;
-}
-
 using cpu_runs = std::vector<std::vector<int>>;
 
 /// What a part is made of. Computed once a plan: it walks all CPUs.
@@ -33,15 +29,7 @@ struct parts {
     cpu_runs cores;    // usable CPUs, one entry a core, in the machine's order
     cpu_runs singles;  // the same, one entry a CPU
 
-    explicit parts(const machine_view& m) {
-        std::map<int, std::size_t> index;
-        for (int cpu : m.order) {
-            if (!m.usable.test(cpu)) continue;
-            const int core = core_of(m, cpu);
-            const auto [it, fresh] = core < 0 ? std::pair(index.end(), true) : index.emplace(core, cores.size());
-            if (fresh) cores.push_back({cpu});
-            else cores[it->second].push_back(cpu);
-        }
+    explicit parts(const machine_view& m) : cores(m.by_core(m.usable)) {
         for (const auto& core : cores) {
             for (int cpu : core) singles.push_back({cpu});
         }
@@ -90,7 +78,7 @@ std::string absolute(const std::string& path, const std::string& base) {
 std::set<int> cores_of(const cpumask& cpus, const machine_view& m) {
     std::set<int> out;
     for (int cpu : cpus) {
-        if (const int core = core_of(m, cpu); core >= 0) out.insert(core);
+        if (const int core = m.core_of(cpu); core >= 0) out.insert(core);
     }
     return out;
 }
@@ -154,7 +142,7 @@ void planner::sharing() {
             for (int other : all) {
                 if (other != static_cast<int>(i)) with[other].set(cpu);
             }
-            const int core = core_of(machine, cpu);
+            const int core = machine.core_of(cpu);
             if (core >= 0 && all.size() == 1 && core_holders[core].size() > 1) c.siblings_elsewhere.set(cpu);
         }
         for (auto& [other, cpus] : with) c.shared.push_back({cpus, out.cohorts[static_cast<std::size_t>(other)].name});

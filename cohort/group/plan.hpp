@@ -42,6 +42,15 @@ struct machine_view {
     std::string cpu_limit_reason;      // which cgroup says so
     std::string no_core_scheduling = "the machine is not there, and what its kernel has is not known";  // why its kernel keeps no cookies; empty: it does
     std::shared_ptr<const cpuset_view> cpusets;  // null: not looked at (cpuset_view.hpp)
+
+    /// -1 for a number that is no CPU.
+    int core_of(int cpu) const { return entry(core, cpu); }
+    int node_of(int cpu) const { return entry(node, cpu); }
+    /// These CPUs by core: cores, and CPUs in each, in the machine's order; one without a core stands alone. Cost: all CPUs.
+    std::vector<std::vector<int>> by_core(const cpumask& of) const;
+
+private:
+    static int entry(const std::vector<int>& of, int cpu) { return cpu >= 0 && static_cast<std::size_t>(cpu) < of.size() ? of[static_cast<std::size_t>(cpu)] : -1; }
 };
 
 /// By what a cohort's CPUs and nodes are kept.

@@ -96,6 +96,21 @@ codec = "zstd"
     EXPECT_THAT(bad.faults[0].line(), testing::HasSubstr("s.toml:3:"));
 }
 
+TEST(machine_view, groups_cpus_by_core_in_the_machines_order_and_knows_no_core_of_what_is_no_cpu) {
+    machine_view m = grid(2, 2);
+    m.order = {3, 0, 2, 1};
+    m.node = {5, 6};
+    using runs = std::vector<std::vector<int>>;
+    EXPECT_EQ(m.by_core(m.possible), (runs{{3, 1}, {0, 2}}));
+    EXPECT_EQ(m.by_core({0, 3}), (runs{{3}, {0}}));
+    m.core = {-1, -1, 0, -1};
+    EXPECT_EQ(m.by_core(m.possible), (runs{{3}, {0}, {2}, {1}})) << "those without a core share none";
+    EXPECT_EQ(m.core_of(2), 0);
+    for (const int none : {-1, 4}) EXPECT_EQ(m.core_of(none), -1);
+    EXPECT_EQ(m.node_of(1), 6);
+    EXPECT_EQ(m.node_of(2), -1);
+}
+
 TEST(plan, halves_are_whole_cores_and_cover_the_machine) {
     const plan p = halves(grid(4, 2));
     EXPECT_EQ(p.cohorts[0].cpus.list(), "0-1,4-5");

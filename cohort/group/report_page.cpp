@@ -139,7 +139,7 @@ std::string jobs_table(const plan& p, const run_report& r) {
                       "<th class=\"num\">in order</th><th>check says</th></tr>\n";
     for (const job_report& j : r.jobs) {
         const bool good = j.state == job_state::ok;
-        const double work = static_cast<double>(std::max(j.bytes_in, j.bytes_out));
+        const double work = j.work_bytes();
         out += fmt::format("<tr><td><span class=\"dot\" style=\"background:{}\"></span>{}</td><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td>"
                            "<td class=\"num\">{}</td><td class=\"num\">{}</td><td>{}</td></tr>\n",
                            color_of(p, j.cohort), xml_text(j.name), xml_text(j.cohort), xml_text(j.cpus.list()), good ? "good" : "bad", state_name(j.state), j.seconds > 0 ? human_seconds(j.seconds) : "",

@@ -91,8 +91,8 @@ private:
         std::unique_lock lock(mutex_);
         for (;;) {
             while (advance(lock)) {}
-            sample();
             const bool all = std::all_of(reports_.begin(), reports_.end(), [](const job_report& r) { return ended(r.state); });
+            sample(all);
             if (options_.watch) {
                 const std::vector<job_report> now = reports_;
                 lock.unlock();
@@ -107,15 +107,14 @@ private:
         }
     }
 
-    /// Called with the lock held.
-    void sample() {
+    /// Called with the lock held. all: every job has ended.
+    void sample(bool all) {
         if (samples_.size() >= most_samples) {
             for (std::size_t i = 0; i < samples_.size() / 2; ++i) samples_[i] = std::move(samples_[2 * i]);
             samples_.resize(samples_.size() / 2);
             sample_every_ *= 2;
         }
         const double now = since_start();
-        const bool all = std::all_of(reports_.begin(), reports_.end(), [](const job_report& r) { return ended(r.state); });
         if (!all && !samples_.empty() && now - samples_.back().seconds < sample_every_) return;
         run_sample& s = samples_.emplace_back();
         s.seconds = now;

@@ -14,6 +14,7 @@
 /// Kernel: none.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 #include <stop_token>
@@ -71,6 +72,9 @@ struct job_report {
     std::string output;
     std::vector<std::string> exits;     // of an exec: how each instance ended
     std::optional<error> why;           // of failed, refused, skipped, stopped
+
+    /// Bytes of the larger side: what a person calls the size of the work.
+    double work_bytes() const { return static_cast<double>(std::max(bytes_in, bytes_out)); }
 };
 
 /// How far each job was at a moment of the run.

@@ -30,9 +30,6 @@ std::string check_text(const job_report& j) {
     return (*j.verified ? "yes, " : "NO, ") + human_seconds(j.verify_seconds);
 }
 
-/// bytes of the larger side: what a person calls the size of the work.
-double work_bytes(const job_report& j) { return static_cast<double>(std::max(j.bytes_in, j.bytes_out)); }
-
 std::string ratio_text(const job_report& j) {
     if (!j.pipe || j.bytes_in == 0 || j.bytes_out == 0) return {};
     return fmt::format("{:.1f} %", 100.0 * static_cast<double>(j.bytes_out) / static_cast<double>(j.bytes_in));
@@ -61,7 +58,7 @@ nlohmann::json job_json(const job_report& j) {
         out["flow"] = {{"records", j.flow->records}, {"results", j.flow->results}, {"producer_waits", j.flow->producer_waits}, {"workers_wait", j.flow->workers_wait}, {"consumer_waits", j.flow->consumer_waits}, {"freed_after", j.flow->left}};
     }
     if (j.pipe && !j.flow && j.window > 0) out["stuck"] = j.stuck.empty() ? nlohmann::json(nullptr) : nlohmann::json(j.stuck);
-    if (j.seconds > 0) out["bytes_per_second"] = work_bytes(j) / j.seconds;
+    if (j.seconds > 0) out["bytes_per_second"] = j.work_bytes() / j.seconds;
     if (j.pipe && j.bytes_in > 0) out["ratio"] = static_cast<double>(j.bytes_out) / static_cast<double>(j.bytes_in);
     if (j.cpu_known) out["cpu_seconds"] = j.cpu_seconds;
     out["verified"] = j.verified ? nlohmann::json(*j.verified) : nlohmann::json(nullptr);
@@ -123,12 +120,12 @@ std::string report_text(const plan& p, const run_report& r) {
                  {left, left, left, left, right, right, right, right, right, right, right, left});
     for (const job_report& j : r.jobs) {
         const bool ran = j.state != job_state::skipped && j.seconds > 0;
-        const bool moved = ran && work_bytes(j) > 0;
-        const bool much = moved && (j.pipe || work_bytes(j) >= 1 << 20);  // the speed of a few bytes says nothing
+        const bool moved = ran && j.work_bytes() > 0;
+        const bool much = moved && (j.pipe || j.work_bytes() >= 1 << 20);  // the speed of a few bytes says nothing
         t.row({j.cohort, j.name, j.cpus.list(), state_text(j), ran ? human_seconds(j.seconds) : "",
                j.pipe && ran ? human_bytes(static_cast<double>(j.bytes_in)) : "",
                moved ? human_bytes(static_cast<double>(j.bytes_out)) : "", ratio_text(j),
-               much ? human_bytes(work_bytes(j) / j.seconds) + "/s" : "", ran && j.cpu_known ? human_seconds(j.cpu_seconds) : "",
+               much ? human_bytes(j.work_bytes() / j.seconds) + "/s" : "", ran && j.cpu_known ? human_seconds(j.cpu_seconds) : "",
                j.pipe && j.state == job_state::ok ? fmt::format("{} of {}", j.ordered, j.blocks) : "", check_text(j)});
     }
     out += t.text("  ");

@@ -2,15 +2,13 @@
 #include <cohort/group/spec.hpp>
 
 #include <algorithm>
-#include <filesystem>
-#include <set>
 
 #include <fmt/format.h>
 
+#include <cohort/group/detail/check_spec.hpp>
 #include <cohort/group/detail/read_cpus.hpp>
 #include <cohort/group/detail/table_reader.hpp>
 #include <cohort/group/quantity.hpp>
-#include <cohort/group/spell.hpp>
 
 namespace cohort::group {
 
@@ -119,13 +117,9 @@ struct parser {
     void pipe(table_reader& in, pipe_spec& p, bool flow);
     void output(table_reader& in, pipe_spec& p);
     void check_work(table_reader& in, const pipe_spec& p, bool flow);
-    void check_pools();
     void exec(table_reader& in, exec_spec& e);
     void input(table_reader& in, pipe_spec& p);
     void environment_of(table_reader& in, exec_spec& e);
-    void check_references(const toml::table& table);
-    void check_outputs();
-    void check_cycles();
 };
 
 void parser::root(const toml::table& table) {
@@ -151,11 +145,7 @@ void parser::root(const toml::table& table) {
     in.tables("job", [&](const toml::table& t, std::size_t i) { job(t, i); });
     in.finish();
     if (!in.has("cohort")) faults.add({1, 1}, "", "no [[cohort]]: a spec has at least one");
-    check_references(table);
-    check_pools();
-    detail::check_apart_from(out, faults);
-    check_outputs();
-    check_cycles();
+    detail::check_spec(out, faults);
 }
 
 void parser::cohort(const toml::table& table, std::size_t index) {
@@ -256,6 +246,7 @@ void parser::job(const toml::table& table, std::size_t index) {
     j.cohort = in.string("cohort").value_or("");
     j.cohort_at = in.at("cohort");
     j.after = in.strings("after").value_or(std::vector<std::string>{});
+    j.after_at = in.entries_at("after");
     j.verify = in.command("verify").value_or(command_line{});
     in.require("kind", "\"pipe\", \"exec\" or \"flow\"");
     const auto kind = in.word("kind", {"pipe", "exec", "flow"});
@@ -340,15 +331,6 @@ void parser::check_work(table_reader& in, const pipe_spec& p, bool flow) {
     if (!p.output.empty() && p.output == p.input) in.fault_at(in.at("output"), "the output is the input");
 }
 
-void parser::check_pools() {
-    for (const job_spec& j : out.jobs) {
-        const cohort_spec* c = j.kind == job_spec::form::flow ? out.cohort_named(j.cohort) : nullptr;
-        if (c && c->pool.at.line == 0) {
-            faults.add(j.cohort_at, "job \"" + j.name + "\"", fmt::format("a flow's processes are joined by the pool of their cohort, and cohort \"{}\" has none; give it one: pool = \"256M\"", c->name));
-        }
-    }
-}
-
 void parser::environment_of(table_reader& in, exec_spec& e) {
     const toml::node* n = in.node("env");
     if (!n) return;
@@ -384,69 +366,6 @@ void parser::exec(table_reader& in, exec_spec& e) {
     }
     if (!e.stdout_file.empty() && e.stdout_file == e.stderr_file) in.fault_at(in.at("stderr"), "stdout and stderr are the same file");
     if (!e.stdin_file.empty() && e.stdin_file == e.stdout_file) in.fault_at(in.at("stdout"), "the output is the input");
-}
-
-void parser::check_references(const toml::table& table) {
-    std::vector<std::string> cohorts, jobs;
-    for (const cohort_spec& c : out.cohorts) cohorts.push_back(c.name);
-    for (const job_spec& j : out.jobs) jobs.push_back(j.name);
-    const toml::array* tables_of_jobs = table["job"].as_array();
-    for (std::size_t i = 0; i < out.jobs.size(); ++i) {
-        const job_spec& j = out.jobs[i];
-        const std::string object = j.name.empty() ? fmt::format("job #{}", i + 1) : "job \"" + j.name + "\"";
-        if (!j.cohort.empty() && !out.cohort_named(j.cohort)) {
-            faults.add(j.cohort_at, object, fmt::format("cohort \"{}\" does not exist{}", j.cohort, did_you_mean(j.cohort, cohorts)));
-        }
-        for (std::size_t k = 0; k < j.after.size(); ++k) {
-            place at = j.at;
-            if (tables_of_jobs && i < tables_of_jobs->size()) {
-                if (const toml::node* n = (*tables_of_jobs)[i].at_path(fmt::format("after[{}]", k)).node()) at = place_of(*n);
-            }
-            if (!j.name.empty() && j.after[k] == j.name) faults.add(at, object, "it waits for itself");
-            else if (!out.job_named(j.after[k])) {
-                faults.add(at, object, fmt::format("job \"{}\" does not exist{}", j.after[k], did_you_mean(j.after[k], jobs)));
-            }
-        }
-    }
-}
-
-void parser::check_outputs() {
-    std::map<std::string, const job_spec*> writers;
-    for (const job_spec& j : out.jobs) {
-        for (const std::string* file : {&j.pipe.output, &j.exec.stdout_file, &j.exec.stderr_file}) {
-            if (file->empty() || *file == "/dev/null") continue;
-            const auto [it, fresh] = writers.emplace(std::filesystem::path(*file).lexically_normal().string(), &j);
-            if (!fresh && it->second != &j) {
-                faults.add(j.at, "job \"" + j.name + "\"", fmt::format("it writes \"{}\", so does job \"{}\"", *file, it->second->name));
-            }
-        }
-    }
-}
-
-/// A walk in depth along `after`; a job met again while it is still open closes a cycle, reported once.
-void parser::check_cycles() {
-    std::map<std::string_view, int> color;  // 0 new, 1 open, 2 done
-    std::vector<const job_spec*> path;
-    const std::function<void(const job_spec&)> visit = [&](const job_spec& j) {
-        color[j.name] = 1;
-        path.push_back(&j);
-        for (const std::string& before : j.after) {
-            const job_spec* next = out.job_named(before);
-            if (!next || next == &j) continue;
-            if (color[next->name] == 0) {
-                visit(*next);
-            } else if (color[next->name] == 1) {
-                std::string text;
-                for (auto it = std::find(path.begin(), path.end(), next); it != path.end(); ++it) text += "\"" + (*it)->name + "\" waits for ";
-                faults.add(j.at, "job \"" + j.name + "\"", "a cycle in after: " + text + "\"" + next->name + "\"");
-            }
-        }
-        path.pop_back();
-        color[j.name] = 2;
-    };
-    for (const job_spec& j : out.jobs) {
-        if (!j.name.empty() && color[j.name] == 0) visit(j);
-    }
 }
 
 }  // namespace

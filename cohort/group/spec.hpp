@@ -149,6 +149,7 @@ struct job_spec {
     exec_spec exec;
     bool streams() const { return kind != form::exec; }
     std::vector<std::string> after;  // jobs that must have succeeded before
+    std::vector<place> after_at;     // of each of them
     command_line verify;             // re-checks the result; sees $INPUT and $OUTPUT; exit status 0 says yes
     place at;
     place cohort_at;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include <fmt/format.h>
 
@@ -66,6 +67,19 @@ machine_view view_of(const machine::topology& topology, const machine::usable_cp
         out.cpu_limit = usable.cpu_quota;
         const auto* p = part_named(usable, "quota");
         out.cpu_limit_reason = p ? p->from : "a CPU quota";
+    }
+    return out;
+}
+
+std::vector<std::vector<int>> machine_view::by_core(const cpumask& of) const {
+    std::map<int, std::size_t> index;
+    std::vector<std::vector<int>> out;
+    for (const int cpu : order) {
+        if (!of.test(cpu)) continue;
+        const int number = core_of(cpu);
+        const auto [it, fresh] = number < 0 ? std::pair(index.end(), true) : index.emplace(number, out.size());
+        if (fresh) out.push_back({cpu});
+        else out[it->second].push_back(cpu);
     }
     return out;
 }

@@ -187,14 +187,11 @@ private:
 }  // namespace
 
 std::vector<cpumask> cores_with_siblings(const machine_view& m) {
-    std::map<int, cpumask> by_core;
-    for (const int cpu : m.possible) {
-        const int core = static_cast<std::size_t>(cpu) < m.core.size() ? m.core[static_cast<std::size_t>(cpu)] : -1;
-        if (core >= 0) by_core[core].set(cpu);
-    }
     std::vector<cpumask> out;
-    for (auto& [core, cpus] : by_core) {
-        if (cpus.weight() > 1) out.push_back(std::move(cpus));
+    for (const auto& cpus : m.by_core(m.possible)) {
+        if (cpus.size() < 2) continue;
+        cpumask& core = out.emplace_back();
+        for (const int cpu : cpus) core.set(cpu);
     }
     return out;
 }

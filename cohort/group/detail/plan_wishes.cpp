@@ -12,8 +12,6 @@
 namespace cohort::group::detail {
 namespace {
 
-int at(const std::vector<int>& of, int cpu) { return static_cast<std::size_t>(cpu) < of.size() ? of[static_cast<std::size_t>(cpu)] : -1; }
-
 /// The machine's cores with the CPUs that may be given out, and who has others of them already.
 std::vector<place_core> free_cores(const spec& in, const plan& out) {
     const machine_view& m = out.machine;
@@ -24,18 +22,14 @@ std::vector<place_core> free_cores(const spec& in, const plan& out) {
         named |= out.cohorts[i].cpus;
         for (const int cpu : out.cohorts[i].cpus) holders[static_cast<std::size_t>(cpu)].push_back(i);
     }
-    std::map<int, std::size_t> index;
     std::vector<place_core> cores;
-    for (const int cpu : m.order) {
-        if (!m.usable.test(cpu)) continue;
-        const int core = at(m.core, cpu);
-        const auto [it, fresh] = core < 0 ? std::pair(index.end(), true) : index.emplace(core, cores.size());
-        if (fresh) cores.emplace_back();
-        place_core& c = fresh ? cores.back() : cores[it->second];
-        c.node = std::max(0, at(m.node, cpu));
-        if (!named.test(cpu)) c.cpus.push_back(cpu);
-        for (const std::size_t who : holders[static_cast<std::size_t>(cpu)]) {
-            if (std::find(c.tenants.begin(), c.tenants.end(), who) == c.tenants.end()) c.tenants.push_back(who);
+    for (const auto& cpus : m.by_core(m.usable)) {
+        place_core& c = cores.emplace_back(place_core{.node = std::max(0, m.node_of(cpus.front())), .cpus = {}, .tenants = {}});
+        for (const int cpu : cpus) {
+            if (!named.test(cpu)) c.cpus.push_back(cpu);
+            for (const std::size_t who : holders[static_cast<std::size_t>(cpu)]) {
+                if (std::find(c.tenants.begin(), c.tenants.end(), who) == c.tenants.end()) c.tenants.push_back(who);
+            }
         }
     }
     return cores;

@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 
-#include <cohort/group/spell.hpp>
 
 namespace cohort::group::detail {
 namespace {
@@ -75,18 +74,6 @@ cpu_wish read_cpus(table_reader& in, fault_list& faults, const environment& env)
     if (!mask) in.fault_at(wish.at, fmt::format("cpus \"{}\": {}", wish.text, mask.error().reason));
     else if (mask->empty()) in.fault_at(wish.at, fmt::format("cpus \"{}\": the list is empty", wish.text));
     return wish;
-}
-
-void check_apart_from(const spec& s, fault_list& faults) {
-    std::vector<std::string> names;
-    for (const cohort_spec& c : s.cohorts) names.push_back(c.name);
-    for (const cohort_spec& c : s.cohorts) {
-        for (const std::string& other : c.cpus.apart_from) {
-            const std::string object = "cohort \"" + c.name + "\"";
-            if (other == c.name) faults.add(c.cpus.apart_at, object, "it cannot be apart from itself");
-            else if (!s.cohort_named(other)) faults.add(c.cpus.apart_at, object, fmt::format("cohort \"{}\" does not exist{}", other, did_you_mean(other, names)));
-        }
-    }
 }
 
 }  // namespace cohort::group::detail

@@ -9,7 +9,4 @@ namespace cohort::group::detail {
 /// cpus = "0-3,8" | { part = "1/2" } | { count = 4, whole_cores = true, same_node = true, apart_from = "web" | ["web", "db"] }. Notes every fault.
 cpu_wish read_cpus(table_reader& in, fault_list& faults, const environment& env);
 
-/// Cohorts that wishes name and that do not exist.
-void check_apart_from(const spec& s, fault_list& faults);
-
 }  // namespace cohort::group::detail

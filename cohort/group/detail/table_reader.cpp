@@ -189,6 +189,15 @@ std::optional<std::vector<std::string>> table_reader::strings(std::string_view k
     return out;
 }
 
+std::vector<place> table_reader::entries_at(std::string_view key) const {
+    std::vector<place> out;
+    const toml::node* n = table_.get(key);
+    if (const toml::array* list = n ? n->as_array() : nullptr) {
+        for (const toml::node& item : *list) out.push_back(place_of(item));
+    }
+    return out;
+}
+
 std::optional<command_line> table_reader::command(std::string_view key) {
     const toml::node* n = node(key);
     if (!n) return std::nullopt;

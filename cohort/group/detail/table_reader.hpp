@@ -60,6 +60,8 @@ public:
     std::optional<double> real(std::string_view key, double low, double high);
     std::optional<std::uint64_t> bytes(std::string_view key);
     std::optional<std::vector<std::string>> strings(std::string_view key);
+    /// Where each entry of a list stands.
+    std::vector<place> entries_at(std::string_view key) const;
     std::optional<command_line> command(std::string_view key);
     /// The tables of `[[key]]`, each handed to `each` with its number from 0.
     template <class Each>
