@@ -37,11 +37,11 @@ result<int> closed_with(int fd, std::unexpected<error> e) {
     return e;
 }
 
-/// Who is at the other end, and that no end waits for the other forever.
-result<local_peer> describe(int fd, const std::string& name) {
+/// Who is at the other end, and that neither waits for the other forever.
+result<local_peer> describe(int fd, const std::string& name, time_t seconds) {
     ucred who{};
     socklen_t size = sizeof who;
-    const timeval patience{2, 0};
+    const timeval patience{seconds, 0};
     if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0 || ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0 ||
         ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0) {
         auto e = failed(name, "getsockopt");
@@ -70,7 +70,7 @@ result<local_peer> accept_local(int listener) {
     while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
     const std::string name = "fd " + std::to_string(listener);
     if (fd < 0) return failed(name, "accept");
-    return describe(fd, name);
+    return describe(fd, name, 2);  // it has others to serve
 }
 
 result<local_peer> connect_local(const std::string& name) {
@@ -84,7 +84,7 @@ result<local_peer> connect_local(const std::string& name) {
         ::close(fd);
         return e;
     }
-    return describe(fd, name);
+    return describe(fd, name, 10);  // who answers may have little of a busy machine
 }
 
 result<void> send_local(int fd, std::string_view text) {

@@ -26,9 +26,9 @@ struct local_peer {
 result<int> listen_local(const std::string& name);
 /// Waits for the next one. EINVAL after end_listening(). The stream's reads and writes give up with EAGAIN after two seconds.
 result<local_peer> accept_local(int listener);
-/// The other end is who listened. Errors: ECONNREFUSED, nobody does; EACCES. Reads and writes give up as above.
+/// The other end is who listened. Errors: ECONNREFUSED, nobody does; EACCES. Reads and writes give up with EAGAIN after ten seconds.
 result<local_peer> connect_local(const std::string& name);
-/// Writes everything. Errors: EPIPE, the other end has gone (no signal is raised); EAGAIN as above.
+/// Writes everything. Errors: EPIPE, the other end has gone (no signal is raised); EAGAIN, the time is over.
 result<void> send_local(int fd, std::string_view text);
 /// The descriptor stays open in the program that this one becomes and in what it starts: a name is held as long as they live.
 result<void> keep_over_exec(int fd);
