@@ -199,6 +199,7 @@ TEST(signals, first_one_requests_stop_and_polls_readable) {
 }
 
 TEST(signals, sigpipe_becomes_epipe_and_old_actions_come_back) {
+    for (int s : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(s, SIG_DFL);  // what runs in the background of a script ignores some
     {
         auto caught = signal_catcher::create();
         auto ends = real().pipe().value();
@@ -227,6 +228,7 @@ TEST(signals_death, a_second_signal_of_the_same_kind_ends_the_program) {
     ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
     EXPECT_EXIT(
         {
+            ::signal(SIGINT, SIG_DFL);
             auto caught = signal_catcher::create();
             ::raise(SIGINT);
             ::raise(SIGINT);
