@@ -78,7 +78,8 @@ TEST_P(channels, pass_every_record_in_order) {
         ASSERT_EQ(got->number, i);
         ASSERT_TRUE(got->intact());
         m.free(got);
-        if (i % 3000 == 0) ::usleep(3000);  // the writer meets a full channel
+        while (i == 0 && c->count().writer_waits == 0) ::usleep(100);  // the writer meets a full channel
+        if (i % 3000 == 0) ::usleep(3000);
     }
     EXPECT_EQ(p.error().code, ENODATA) << p.error().line();
     EXPECT_EQ(i, n);
@@ -241,6 +242,7 @@ TEST_P(channels, lose_nothing_and_give_nothing_twice_whoever_is_killed) {
         return child(g, [&](member& other) {
             ends_with_parent();
             auto r = must_open<channel_reader>(other, c);
+            r.done();  // what inherited() tells of, which the test has counted: this one may die at its first record, too
             for (;;) {
                 const auto p = r.pop(long_ns);
                 if (!p) continue;
@@ -253,7 +255,8 @@ TEST_P(channels, lose_nothing_and_give_nothing_twice_whoever_is_killed) {
     };
     child writes = writer(), reads = reader();
     std::uint64_t unknown = 0;
-    for (int kills = 0; kills < 150 && !b->wrong; ++kills) {
+    // On a busy machine those that live may do much between two kills: fewer kills then, before the books are full.
+    for (int kills = 0; kills < 150 && !b->wrong && c->count().pushed < books::most / 2; ++kills) {
         ::usleep(static_cast<unsigned>(random() % 3000));
         const bool the_writer = random() % 2 == 0;
         child& victim = the_writer ? writes : reads;
