@@ -164,13 +164,12 @@ TEST_P(pool, the_dead_leave_only_what_they_handed_over) {
         EXPECT_TRUE(other.hand_over(kept));
         void* area = other.alloc(1 << 20);
         EXPECT_TRUE(other.hand_over(area));
-        handed->store(kept);
         other.free(other.alloc(3000));
+        handed->store(kept);
         ::pause();
     });
     while (!handed->load()) ::usleep(1000);
     EXPECT_EQ(m.recover_dead().blocks_freed, 0u) << "it lives";
-    ::usleep(20'000);
     c.kill();
     c.wait();
     const recovered r = m.recover_dead();

@@ -24,7 +24,7 @@ unsigned long node(unsigned n) { return sp_spec_node_id | static_cast<unsigned l
 /// A broker, this process in group 7, another that is in group 8.
 struct scene {
     running_broker b;
-    std::unique_ptr<share_pool> pool = must(share_pool::attach({.socket = b.socket()}));
+    std::unique_ptr<share_pool> pool = must(share_pool::attach({.socket = b.socket(), .patience = std::chrono::minutes(1)}));
     process other{b.socket()};
     scene() {
         EXPECT_EQ(must(pool->group_add_task(::getpid(), 7)), 7);

@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
     if (argc != 2) return std::fprintf(stderr, "usage: %s PROGRAM\n", argv[0]), 2;
     const std::string socket = "@cohort-example-" + std::to_string(::getpid());
     ::setenv("COHORT_SOCKET", socket.c_str(), 1);
-    auto b = cohort::sharepool::broker::create({.socket = socket});
+    auto b = cohort::sharepool::broker::create({.socket = socket, .patience = std::chrono::seconds(30)});  // for machines on which much else runs
     if (!b) return std::fprintf(stderr, "%s\n", b.error().line().c_str()), 5;
     const pid_t program = ::fork();
     if (program == 0) {

@@ -26,14 +26,14 @@ protected:
         random_.seed(seed_);
         std::printf("COHORT_SEED=%llu\n", static_cast<unsigned long long>(seed_));
         start_broker();
-        auto c = must(broker_client::connect(socket()));
+        auto c = must(broker_client::connect(socket(), std::chrono::minutes(1)));
         must(c.create({.id = 1, .bytes = 64 << 20, .name = "created"}));
         for (int i = 0; i < 5; ++i) members_.push_back(start_member());
     }
     std::string socket() const { return dir_ / "pool.sock"; }
     void start_broker() {
         broker_ = std::make_unique<process>("");
-        ASSERT_EQ(broker_->tell("serve " + socket() + ' ' + (dir_ / "pool.journal")), "ok");
+        ASSERT_EQ(broker_->tell("serve " + socket() + " 2000 " + (dir_ / "pool.journal")), "ok");
     }
     std::unique_ptr<process> start_member() {
         auto p = std::make_unique<process>(socket());
@@ -77,7 +77,7 @@ protected:
 
     /// What disagrees; "": nothing.
     std::string disagreement() {
-        auto c = broker_client::connect(socket());
+        auto c = broker_client::connect(socket(), std::chrono::minutes(1));
         if (!c) return c.error().line();
         std::size_t known = 0;
         for (auto& p : members_) {

@@ -46,7 +46,7 @@ protected:
         b.stop();
         EXPECT_EQ(b.fault(), "");
     }
-    broker_client client() { return must(broker_client::connect(b.socket())); }
+    broker_client client() { return must(broker_client::connect(b.socket(), std::chrono::minutes(1))); }
     static bool says(const std::string& line, const char* what) { return line.find(what) != std::string::npos; }
     running_broker b{{.patience = std::chrono::seconds(30)}};
 };
@@ -59,7 +59,7 @@ protected:
     }
     process member() {
         process p(hasty_->socket());
-        EXPECT_EQ(p.tell("attach"), "ok");
+        wait_until("its hello in time", [&] { return p.tell("attach") == "ok"; });
         return p;
     }
     std::optional<running_broker> hasty_;
@@ -208,7 +208,7 @@ TEST_F(hasty_broker, a_join_that_nobody_answers_is_put_back) {
     EXPECT_TRUE(says(a.tell("walk 7"), "ENODEV")) << "the group went with the join";
     c.kill(SIGCONT);
     wait_until("what was mapped late is unmapped", [&] { return c.tell("count 7") == "not in it for writing"; });
-    EXPECT_EQ(a.tell("add " + of(c.pid()) + " 7"), "ok 7");
+    wait_until("an answer in time", [&] { return a.tell("add " + of(c.pid()) + " 7") == "ok 7"; });
     hasty_->stop();
     EXPECT_EQ(hasty_->fault(), "");
 }

@@ -263,10 +263,12 @@ private:
         const std::string protect = code(::mprotect(reinterpret_cast<void*>(g->base), 4096, PROT_READ | PROT_WRITE) == 0);
         return "ok: open" + open + ", map" + map + ", protect " + protect + ", write" + write + ", punch" + punch + ", cut" + cut;
     }
-    /// A broker, until it is killed.
+    /// A broker, until it is killed: SOCKET, milliseconds of its patience, a journal or nothing.
     static std::string serve(std::istream& words) {
         broker_options o;
-        words >> o.socket >> o.journal;
+        words >> o.socket;
+        o.patience = std::chrono::milliseconds(number(words));
+        words >> o.journal;
         auto b = broker::create(o);
         if (!b) return text(b.error());
         std::cout << "ok" << std::endl;

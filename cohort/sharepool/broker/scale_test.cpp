@@ -29,7 +29,7 @@ std::uint64_t milliseconds_since(std::uint64_t begin) { return (sys::real().now(
 TEST(scale, a_thousand_members_come_back_after_a_restart) {
     (void)sys::allow_descriptors(20'000);
     const sys::testing::scratch_dir dir;
-    const std::string socket = dir / "pool.sock", serve = "serve " + socket + ' ' + (dir / "pool.journal");
+    const std::string socket = dir / "pool.sock", serve = "serve " + socket + " 30000 " + (dir / "pool.journal");
     auto broker = std::make_unique<process>("");
     ASSERT_EQ(broker->tell(serve), "ok");
     process first(socket), swarm(socket);
@@ -39,7 +39,7 @@ TEST(scale, a_thousand_members_come_back_after_a_restart) {
     ASSERT_EQ(swarm.tell("swarm " + std::to_string(members - 1) + " 7"), "ok");
     RecordProperty("join_all_ms", std::to_string(milliseconds_since(begin)));
     const auto there = [&] {
-        auto c = broker_client::connect(socket);
+        auto c = broker_client::connect(socket, std::chrono::minutes(1));
         return c ? must(c->totals()) : wire::totals_row{};
     };
     ASSERT_EQ(there().members, static_cast<std::uint64_t>(members));
@@ -73,7 +73,7 @@ TEST(scale, three_thousand_groups_of_a_process) {
     EXPECT_TRUE(a.tell("alloc " + std::to_string(groups_of_one) + " 100").starts_with("ok"));
     a.kill();
     a.wait();
-    auto c = must(broker_client::connect(b.socket()));
+    auto c = must(broker_client::connect(b.socket(), std::chrono::minutes(1)));
     wait_until("the end of all", [&] { return must(c.totals()).groups == 0; });
     b.stop();
     EXPECT_EQ(b.fault(), "");
