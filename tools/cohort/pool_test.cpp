@@ -43,7 +43,7 @@ protected:
             children=
             ours() { children="$children $1"; last=$1; }
             trap 'for p in $children; do kill -9 $p; wait $p; done 2>/dev/null' EXIT
-            start() { : >daemon.err; "$daemon" "$@" 2>daemon.err & ours $!; broker=$last; until_so 'grep -q listening daemon.err || ! kill -0 $broker 2>/dev/null'; }
+            start() { : >daemon.err; "$daemon" --patience 60000 "$@" 2>daemon.err & ours $!; broker=$last; until_so 'grep -q listening daemon.err || ! kill -0 $broker 2>/dev/null'; }
             member() {
                 local ids=; for i in "$@"; do ids="$ids --id $i"; done
                 $cohort pool exec $ids -- "$self" --gtest_also_run_disabled_tests --gtest_filter=pool_member.DISABLED_run --gtest_output= >"member.$1" & ours $!
