@@ -284,10 +284,12 @@ TEST(control, what_a_killed_process_left_is_removed_and_what_lives_is_not) {
     sys::testing::scratch_dir dir;
     ::setenv("COHORT_RUN_DIR", dir.path().c_str(), 1);
     const std::string base = detail::control_base(sys::real()).value();
-    auto inst = instance::create({.name = "live", .usable = cpumask{0}}).value();
-    auto live = control::create(*inst).value();
+    const auto ends = sys::real().pipe().value();
+    // Before there are other threads: one of them might hold a lock of a sanitizer's allocator, which would stay held in the child.
     const pid_t child = ::fork();
     if (child == 0) {
+        char go;
+        if (::read(ends.read, &go, 1) != 1) ::_exit(1);
         // Only what needs no thread of the parent's.
         auto place = detail::control_place::own(sys::real(), "77.dead");
         auto given = detail::control_place::given(sys::real(), dir / "given");
@@ -297,6 +299,10 @@ TEST(control, what_a_killed_process_left_is_removed_and_what_lives_is_not) {
         if (!place || !given) ::_exit(1);
         ::kill(::getpid(), SIGKILL);
     }
+    sys::owned_fd out(sys::real(), ends.read), in(sys::real(), ends.write);
+    auto inst = instance::create({.name = "live", .usable = cpumask{0}}).value();
+    auto live = control::create(*inst).value();
+    ASSERT_EQ(::write(in.get(), "x", 1), 1);
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     ASSERT_TRUE(WIFSIGNALED(status));
