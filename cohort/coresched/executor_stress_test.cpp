@@ -79,7 +79,7 @@ struct stage {
             threads.emplace_back([this, i, seed, until, fixed] {
                 std::mt19937_64 random(seed + static_cast<std::uint64_t>(i));
                 auto& set = *sets[static_cast<std::size_t>(i)];
-                while (sys::real().now() < until) {
+                while (sys::real().now() < until || ex->report().turns == 0) {
                     std::atomic<std::uint64_t> salt{random()};
                     work::testing::jobs j([&](work::context& ctx) {
                         std::mt19937_64 mine(salt.fetch_add(1));

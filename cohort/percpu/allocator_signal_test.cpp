@@ -199,7 +199,7 @@ TEST(percpu_signals, handlers_allocate_and_free_while_threads_do) {
 }
 
 TEST(percpu_signals, threads_that_are_hammered_by_another_one_lose_nothing) {
-    const watchdog dog(60);
+    const watchdog dog(240);
     const auto a = allocator::create({.name = "hammered", .magazines = false}).value();
     reset(*a);
     const handler on(SIGUSR1, allocate_and_free);
@@ -229,7 +229,7 @@ TEST(percpu_signals, threads_that_are_hammered_by_another_one_lose_nothing) {
 constinit std::atomic<int> in_calls{0};
 
 TEST(percpu_signals, a_handler_inside_a_call_for_memory_allocates_and_frees) {
-    const watchdog dog(60);
+    const watchdog dog(240);
     failing_address_space memory;
     const auto a = allocator::create({.name = "inside", .memory = &memory}).value();
     reset(*a);
@@ -261,7 +261,7 @@ TEST(percpu_signals, a_handler_inside_a_call_for_memory_allocates_and_frees) {
 
 /// The lock is held by this very thread, as after a signal in the middle: everything a handler may call must return, and its frees are made up for.
 TEST(percpu_signals, frees_of_a_handler_over_a_held_lock_are_finished_by_the_holder) {
-    const watchdog dog(20);
+    const watchdog dog(60);
     for (const bool magazines : {true, false}) {
         const auto a = allocator::create({.name = "held", .magazines = magazines}).value();
         reset(*a);
@@ -298,7 +298,7 @@ TEST(percpu_signals, frees_of_a_handler_over_a_held_lock_are_finished_by_the_hol
 
 /// Another thread holds the lock and this one is a handler over a lock of its own: to wait could be for ever.
 TEST(percpu_signals, a_handler_over_one_lock_does_not_wait_for_another_threads) {
-    const watchdog dog(20);
+    const watchdog dog(60);
     const auto mine = allocator::create({.name = "mine", .magazines = false}).value(), others = allocator::create({.name = "others", .magazines = false}).value();
     const std::uintptr_t v = others->alloc(4000).value(), w = others->alloc(40).value();
     std::atomic<int> stage{0};
@@ -323,7 +323,7 @@ TEST(percpu_signals, a_handler_over_one_lock_does_not_wait_for_another_threads) 
 
 /// fork() takes malloc()'s locks after ours, and a handler may have interrupted malloc(): it must not wait for ours.
 TEST(percpu_fork, nobody_who_may_be_a_handler_waits_for_it) {
-    const watchdog dog(20);
+    const watchdog dog(60);
     const auto a = allocator::create({.name = "forking", .magazines = false}).value();
     const std::uintptr_t v = a->alloc(4000).value();
     ASSERT_TRUE(a->internals().try_lock_for_fork());
