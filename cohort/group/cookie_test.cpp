@@ -181,6 +181,50 @@ TEST(cookies, faults_of_a_spec) {
     EXPECT_EQ(beyond[0].line(), "s.toml:2:9: machine: cores \"2-4\": machine made up has CPUs 0-2, not CPUs 3-4");
 }
 
+TEST(cookies, are_sets_of_parts_and_equal_sets_are_equal_cookies) {
+    const auto r = read(cohort_of("a", "0", "cookie = [\"x\", \"own\"]\n") + cohort_of("b", "1", "cookie = { same_as = \"a\" }\n") + cohort_of("c", "2", "cookie = [\"y\", { same_as = \"d\" }, \"y\"]\n") +
+                        cohort_of("d", "2", "cookie = \"x\"\n") + cohort_of("e", "2", "cookie = [\"x\", \"y\"]\n") + cohort_of("f", "2", "cookie = [\"x\"]\n") + cohort_of("g", "2", "cookie = \"own\"\n") + cohort_of("h", "2", "cookie = \"none\"\n") +
+                        cohort_of("i", "2", "inside = \"d\"\ncookie = \"own\"\n") + cohort_of("j", "2", "inside = \"d\"\n"));
+    ASSERT_TRUE(r.faults.empty()) << r.faults.front().line();
+    std::vector<std::string> cookies;
+    for (const cohort_spec& c : r.value.cohorts) cookies.push_back(c.cookie);
+    EXPECT_THAT(cookies, testing::ElementsAre("own(a)+x", "own(a)+x", "x+y", "x", "x+y", "x", "own(g)", "", "own(i)+x", "x"));
+    EXPECT_THAT(r.value.cohorts[0].cookie_parts, testing::ElementsAre("own(a)", "x"));
+}
+
+TEST(cookies, of_several_parts_are_one_of_the_kernels_and_the_plan_says_so) {
+    machine_view m = three_cpus();
+    m.no_core_scheduling.clear();
+    const std::string text = cohort_of("a", "0", "cookie = [\"x\", \"own\"]\n") + cohort_of("b", "1", "cookie = \"x\"\n") + program_in("a") + program_in("b");
+    const plan p = planned(text, m);
+    EXPECT_EQ(p.cohorts[0].cookie.by, form::kernel);
+    EXPECT_THAT(p.cohorts[0].advisory, Contains(HasSubstr("cookie \"own(a)+x\": its 2 parts are emulated: a task has one cookie in the kernel, and one stands for all of them")));
+    EXPECT_THAT(p.cohorts[1].advisory, testing::Not(Contains(HasSubstr("parts"))));
+    EXPECT_EQ(nlohmann::json::parse(plan_json(p))["cohorts"][0]["cookie"]["parts"], (nlohmann::json{"own(a)", "x"}));
+    // One part in common is not enough.
+    EXPECT_EQ(planned(text).cohorts[0].cookie.by, form::nothing);
+    EXPECT_EQ(planned(cohort_of("a", "0", "cookie = [\"x\", \"y\"]\n") + cohort_of("b", "1", "cookie = [\"y\", \"x\"]\n") + program_in("a") + program_in("b")).cohorts[0].cookie.by, form::cores);
+}
+
+TEST(cookies, of_nobody_of_itself_and_in_a_circle_are_faults) {
+    const auto faults = [](const std::string& text) {
+        std::vector<std::string> out;
+        for (const fault& f : read(text).faults) out.push_back(f.line());
+        return out;
+    };
+    using testing::ElementsAre;
+    EXPECT_THAT(faults(cohort_of("web", "0", "cookie = \"x\"\n") + cohort_of("db", "1", "cookie = { same_as = \"wbe\" }\n")), ElementsAre("s.toml:8:22: cohort \"db\": cohort \"wbe\" does not exist; did you mean \"web\"?"));
+    EXPECT_THAT(faults(cohort_of("web", "0") + cohort_of("db", "1", "cookie = [\"x\", { same_as = \"web\" }]\n")), ElementsAre("s.toml:7:28: cohort \"db\": cohort \"web\" has no cookie"));
+    EXPECT_THAT(faults(cohort_of("web", "0", "cookie = { same_as = \"web\" }\n")), ElementsAre("s.toml:4:22: cohort \"web\": its cookie cannot be the same as its own; \"own\" is one of its own"));
+    EXPECT_THAT(faults(cohort_of("a", "0", "cookie = { same_as = \"b\" }\n") + cohort_of("b", "1", "cookie = [\"x\", { same_as = \"a\" }]\n")),
+                ElementsAre("s.toml:8:10: cohort \"b\": a cycle in cookie: \"a\" has that of \"b\" has that of \"a\""));
+    EXPECT_THAT(faults(cohort_of("a", "0", "cookie = \"x\"\n") + cohort_of("b", "0", "inside = \"a\"\ncookie = \"none\"\n")), ElementsAre(HasSubstr("s.toml:9:10: cohort \"b\": it is inside of cohort \"a\" and has the cookie of that one: it cannot have none")));
+    EXPECT_THAT(faults(cohort_of("a", "0", "cookie = []\n")), ElementsAre(HasSubstr("s.toml:4:10: cohort \"a\": key \"cookie\" is an empty list")));
+    EXPECT_THAT(faults(cohort_of("a", "0", "cookie = [\"x\", \"none\"]\n")), ElementsAre("s.toml:4:16: cohort \"a\": \"none\" is no part of a cookie"));
+    EXPECT_THAT(faults(cohort_of("a", "0", "cookie = [3, \"a b\"]\n")), ElementsAre(HasSubstr("s.toml:4:11: cohort \"a\": key \"cookie\" must be a name, \"own\""), HasSubstr("s.toml:4:14: cohort \"a\": cookie \"a b\" is not a name")));
+    EXPECT_THAT(faults(cohort_of("a", "0", "cookie = { same = \"b\" }\n")), ElementsAre(HasSubstr("key \"same_as\" is missing"), HasSubstr("did you mean \"same_as\"?")));
+}
+
 /// All CPUs of this machine as one core, a cohort with pipes on each of two.
 plan on_one_core(const std::string& here) {
     const machine_view live = view_machine("live", sys::real()).value();

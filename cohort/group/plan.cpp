@@ -9,66 +9,17 @@
 #include <fmt/format.h>
 
 #include <cohort/group/cpuset_view.hpp>
+#include <cohort/group/detail/kinship.hpp>
 #include <cohort/group/detail/plan_cookies.hpp>
+#include <cohort/group/detail/plan_cpus.hpp>
 #include <cohort/group/detail/plan_cpusets.hpp>
 #include <cohort/group/detail/plan_offline.hpp>
-#include <cohort/group/detail/plan_wishes.hpp>
 #include <cohort/group/quantity.hpp>
 
 namespace cohort::group {
 namespace {
 
 namespace fs = std::filesystem;
-
-int last_cpu(const machine_view& m) { return m.possible.last(); }
-
-using cpu_runs = std::vector<std::vector<int>>;
-
-/// What a part is made of. Computed once a plan: it walks all CPUs.
-struct parts {
-    cpu_runs cores;    // usable CPUs, one entry a core, in the machine's order
-    cpu_runs singles;  // the same, one entry a CPU
-
-    explicit parts(const machine_view& m) : cores(m.by_core(m.usable)) {
-        for (const auto& core : cores) {
-            for (int cpu : core) singles.push_back({cpu});
-        }
-    }
-
-    /// The part-th of `of` equal runs: of whole cores while there are enough, of CPUs when there are fewer cores; with fewer CPUs than
-    /// parts, neighbours get the same CPU (and the plan says so).
-    cpumask part(int which, int of) const {
-        const cpu_runs& units = static_cast<int>(cores.size()) < of ? singles : cores;
-        const auto n = static_cast<std::int64_t>(units.size());
-        const std::int64_t first = (which - 1) * n / of;
-        const std::int64_t end = std::min(n, std::max(first + 1, which * n / of));
-        cpumask out;
-        for (std::int64_t i = first; i < end; ++i) {
-            for (int cpu : units[static_cast<std::size_t>(i)]) out.set(cpu);
-        }
-        return out;
-    }
-
-    cpumask asked(const cpu_wish& wish, const machine_view& m) const {
-        switch (wish.kind) {
-            case cpu_wish::form::all: return m.usable;
-            case cpu_wish::form::part: return part(wish.part, wish.of);
-            case cpu_wish::form::list: return cpumask::parse_list(wish.text, last_cpu(m) + 1).value_or(cpumask{});
-            case cpu_wish::form::count: return {};  // plan_wishes(), when all that name their CPUs have them
-        }
-        return {};
-    }
-};
-
-std::string asked_text(const cpu_wish& wish) {
-    switch (wish.kind) {
-        case cpu_wish::form::all: return "all usable";
-        case cpu_wish::form::list: return "\"" + wish.text + "\"";
-        case cpu_wish::form::part: return "part " + wish.text;
-        case cpu_wish::form::count: return detail::wish_text(wish);
-    }
-    return {};
-}
 
 std::string absolute(const std::string& path, const std::string& base) {
     return path.empty() ? path : (fs::path(base) / path).lexically_normal().string();
@@ -86,45 +37,19 @@ std::set<int> cores_of(const cpumask& cpus, const machine_view& m) {
 struct planner {
     const spec& in;
     const machine_view& machine;
+    const detail::kinship kin;
     plan out;
     std::vector<step> cpuset_steps = {};
 
-    void cohorts();
     void sharing();
     void promises();
     void jobs();
+    void share_memory();
     void waves();
     void steps();
     void checks(const job_plan& j);
     bool written_by_a_job(const std::string& path) const;
 };
-
-void planner::cohorts() {
-    const parts of_machine(machine);
-    for (const cohort_spec& c : in.cohorts) {
-        cohort_plan p;
-        p.name = c.name;
-        p.asked_text = asked_text(c.cpus);
-        p.memory = c.memory;
-        p.pool = c.pool;
-        p.asked = of_machine.asked(c.cpus, machine);
-        p.cpus = p.asked & machine.usable;
-        std::string why;
-        for (const unusable& u : machine.not_usable) {
-            const cpumask lost = u.cpus & p.asked;
-            if (lost.empty()) continue;
-            p.dropped.push_back({lost, u.reason});
-            why += fmt::format("{}{}: {}", why.empty() ? "" : "; ", cpus_text(lost), u.reason);
-        }
-        if (p.cpus.empty() && c.cpus.kind != cpu_wish::form::count) {
-            const std::string asked = c.cpus.kind == cpu_wish::form::list ? "cpus \"" + c.cpus.text + "\"" : p.asked_text + " CPUs";
-            out.refusals.push_back({{in.file, c.cpus.at, "cohort \"" + c.name + "\"",
-                                     asked + ": none of them can be used" + (why.empty() ? "" : " (" + why + ")")}});
-        }
-        out.cohorts.push_back(std::move(p));
-    }
-    detail::plan_wishes(in, out);
-}
 
 void planner::sharing() {
     // Who has a CPU is written down once per CPU, so that cohorts that do not touch cost nothing.
@@ -137,13 +62,17 @@ void planner::sharing() {
     for (std::size_t i = 0; i < out.cohorts.size(); ++i) {
         cohort_plan& c = out.cohorts[i];
         std::map<int, cpumask> with;
+        // That those inside of a cohort have CPUs of it says nothing.
+        const auto stranger = [&](int other) { return other != static_cast<int>(i) && !kin.related(i, static_cast<std::size_t>(other)); };
         for (int cpu : c.cpus) {
-            const auto& all = holders[static_cast<std::size_t>(cpu)];
-            for (int other : all) {
-                if (other != static_cast<int>(i)) with[other].set(cpu);
+            bool alone = true;
+            for (const int other : holders[static_cast<std::size_t>(cpu)]) {
+                if (!stranger(other)) continue;
+                with[other].set(cpu);
+                alone = false;
             }
             const int core = machine.core_of(cpu);
-            if (core >= 0 && all.size() == 1 && core_holders[core].size() > 1) c.siblings_elsewhere.set(cpu);
+            if (core >= 0 && alone && std::ranges::any_of(core_holders[core], stranger)) c.siblings_elsewhere.set(cpu);
         }
         for (auto& [other, cpus] : with) c.shared.push_back({cpus, out.cohorts[static_cast<std::size_t>(other)].name});
     }
@@ -193,12 +122,26 @@ void planner::jobs() {
         }
         out.jobs.push_back(std::move(p));
     }
-    for (const cohort_plan& c : out.cohorts) {
-        const auto is_pipe_here = [&](const job_plan& j) { return j.spec.cohort == c.name && j.spec.kind == job_spec::form::pipe; };
-        const auto n = static_cast<std::uint64_t>(std::count_if(out.jobs.begin(), out.jobs.end(), is_pipe_here));
-        for (job_plan& j : out.jobs) {
-            if (c.memory > 0 && is_pipe_here(j)) j.memory = std::max<std::uint64_t>(c.memory / n, 1);
-        }
+    share_memory();
+}
+
+/// Each pipe gets its share of the least limit over it: pipes of cohorts that are inside of others count in all of them.
+void planner::share_memory() {
+    std::map<std::string_view, std::size_t> number;
+    for (std::size_t i = 0; i < in.cohorts.size(); ++i) number.emplace(in.cohorts[i].name, i);
+    std::vector<std::uint64_t> pipes(in.cohorts.size());
+    const auto over = [&](const job_plan& j, const auto& each) {
+        const auto owner = number.find(j.spec.cohort);
+        if (owner == number.end() || j.spec.kind != job_spec::form::pipe) return;
+        for (int i = static_cast<int>(owner->second); i >= 0; i = kin.above[static_cast<std::size_t>(i)]) each(static_cast<std::size_t>(i));
+    };
+    for (const job_plan& j : out.jobs) over(j, [&](std::size_t i) { ++pipes[i]; });
+    for (job_plan& j : out.jobs) {
+        over(j, [&](std::size_t i) {
+            if (in.cohorts[i].memory == 0) return;
+            const std::uint64_t share = std::max<std::uint64_t>(in.cohorts[i].memory / pipes[i], 1);
+            j.memory = j.memory == 0 ? share : std::min(j.memory, share);
+        });
     }
 }
 
@@ -308,8 +251,6 @@ int plan::waves() const {
     return most;
 }
 
-cpumask asked_cpus(const cpu_wish& wish, const machine_view& machine) { return parts(machine).asked(wish, machine); }
-
 std::vector<fault> check_cpus(const spec& s, const machine_view& machine) {
     std::vector<fault> out;
     for (const cpumask& core : s.cores) {
@@ -324,7 +265,7 @@ std::vector<fault> check_cpus(const spec& s, const machine_view& machine) {
     }
     for (const cohort_spec& c : s.cohorts) {
         if (c.cpus.kind != cpu_wish::form::list || !cpumask::parse_list(c.cpus.text)) continue;
-        const auto here = cpumask::parse_list(c.cpus.text, last_cpu(machine) + 1);
+        const auto here = cpumask::parse_list(c.cpus.text, machine.possible.last() + 1);
         std::string beyond;
         if (!here && here.error().code == ERANGE) {
             // Without N in the list the missing numbers can be named.
@@ -362,17 +303,17 @@ machine_view with_declared_cores(machine_view m, const spec& s) {
 
 plan make_plan(const spec& s, const machine_view& found, const std::string& here) {
     const machine_view machine = with_declared_cores(found, s);
-    planner p{s, machine, {}};
+    planner p{s, machine, detail::kinship_of(s), {}};
     p.out.file = s.file;
     p.out.machine = machine;
     p.out.cores_declared = !s.cores.empty();
     p.out.workdir = s.workdir.empty() ? fs::path(here).lexically_normal().string() : absolute(s.workdir, here);
     p.out.stop_on_failure = s.stop_on_failure;
-    p.cohorts();
-    detail::plan_cookies(s, p.out);
+    detail::plan_cpus(s, p.kin, p.out);
+    detail::plan_cookies(s, p.kin, p.out);
     p.sharing();
     p.jobs();
-    p.cpuset_steps = detail::plan_cpusets(s, p.out);
+    p.cpuset_steps = detail::plan_cpusets(s, p.kin, p.out);
     p.promises();
     p.waves();
     p.steps();

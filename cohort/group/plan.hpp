@@ -82,6 +82,7 @@ struct cookie_keeping {
         kernel,    // PR_SCHED_CORE
     };
     std::string name = {};      // the cookie; empty: none
+    std::vector<std::string> parts = {};  // what it is made of
     cookie_policy policy = cookie_policy::prefer;
     form by = form::nothing;
     std::string fallback = {};  // why it is not the kernel
@@ -95,6 +96,7 @@ const char* form_name(cookie_keeping::form by);
 
 struct cohort_plan {
     std::string name;
+    std::string inside = {};           // the cohort of whose CPUs it has some; empty: none
     std::string asked_text;            // all usable; "0-3"; part 1/2; 4, whole cores, on one node, apart from "web"
     cpumask asked;
     cpumask cpus;                      // asked and usable

@@ -15,7 +15,7 @@ std::string job_text(const job_plan& j) {
     const pipe_spec& p = j.spec.pipe;
     if (j.spec.kind == job_spec::form::exec) {
         const std::string times = j.spec.exec.instances > 1 ? fmt::format("{} x ", j.spec.exec.instances) : "";
-        return times + j.spec.exec.command.text();
+        return times + j.spec.exec.command.text() + (j.spec.exec.restart ? "   (started again " + j.spec.exec.restart.text() + ")" : "");
     }
     std::string work = !p.codec.empty() ? p.codec : !p.plugin.empty() ? p.plugin : p.command.text();
     if (p.decompress) work += " -d";
@@ -26,7 +26,7 @@ std::string job_text(const job_plan& j) {
 }
 
 void cohort_text(std::string& out, const cohort_plan& c) {
-    out += fmt::format("\ncohort \"{}\": {} (asked: {})\n", c.name, cpus_text(c.cpus), c.asked_text);
+    out += fmt::format("\ncohort \"{}\"{}: {} (asked: {})\n", c.name, c.inside.empty() ? "" : " inside of \"" + c.inside + "\"", cpus_text(c.cpus), c.asked_text);
     for (const unusable& d : c.dropped) out += fmt::format("  dropped   {}: {}\n", cpus_text(d.cpus), d.reason);
     for (const unusable& s : c.shared) out += fmt::format("  shared    {} with cohort \"{}\"\n", cpus_text(s.cpus), s.reason);
     if (c.keep.policy != cpuset_policy::none) out += fmt::format("  kept by   {}\n", c.keep.text());
@@ -68,6 +68,10 @@ nlohmann::json job_json(const job_plan& j) {
     if (!j.spec.verify.empty()) out["verify"] = j.spec.verify.words;
     if (j.spec.kind == job_spec::form::exec) {
         out["command"] = j.spec.exec.command.words;
+        if (const restart_rule& r = j.spec.exec.restart) {
+            out["restart"] = {{"when", r.kind == restart_rule::form::always ? "always" : "on-failure"}, {"max", r.max > 0 ? nlohmann::json(r.max) : nlohmann::json(nullptr)},
+                              {"backoff_seconds", static_cast<double>(r.backoff_ns) / 1e9}, {"longest_seconds", static_cast<double>(r.longest_ns) / 1e9}};
+        }
         return out;
     }
     if (p.input.empty()) out["input_command"] = p.input_command.words;
@@ -123,7 +127,7 @@ nlohmann::json cookie_json(const cookie_keeping& k) {
     static constexpr const char* policies[] = {"require", "prefer", "emulate"};
     nlohmann::json out{{"executor_gate", k.passes_gate}};
     if (k.name.empty()) return k.passes_gate ? out : nlohmann::json(nullptr);
-    out.update({{"name", k.name}, {"policy", policies[static_cast<int>(k.policy)]}, {"by", form_name(k.by)}, {"text", k.text()}});
+    out.update({{"name", k.name}, {"parts", k.parts}, {"policy", policies[static_cast<int>(k.policy)]}, {"by", form_name(k.by)}, {"text", k.text()}});
     if (!k.fallback.empty()) out["fallback"] = k.fallback;
     if (!k.unkept.empty()) out["unkept"] = k.unkept;
     return out;
@@ -171,6 +175,7 @@ std::string plan_json(const plan& p) {
     for (const char* key : {"cohorts", "jobs", "steps", "refusals"}) out[key] = nlohmann::json::array();
     for (const cohort_plan& c : p.cohorts) {
         out["cohorts"].push_back({{"name", c.name},
+                                  {"inside", c.inside.empty() ? nlohmann::json(nullptr) : nlohmann::json(c.inside)},
                                   {"asked", c.asked_text},
                                   {"asked_cpus", c.asked.list()},
                                   {"cpus", cpus_json(c.cpus)},

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/group/quantity.hpp>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -43,6 +45,21 @@ result<std::uint64_t> parse_bytes(std::string_view text) {
     if (number == 0) return fail(EINVAL, object, "read", "it must be at least 1 byte");
     if (number > std::numeric_limits<std::uint64_t>::max() / scale) return fail(ERANGE, object, "read", "it does not fit 64 bits");
     return number * scale;
+}
+
+result<std::uint64_t> parse_duration(std::string_view text) {
+    constexpr std::uint64_t second = 1'000'000'000, year = 365 * 86'400 * second;
+    static constexpr std::pair<std::string_view, std::uint64_t> units[] = {{"ns", 1}, {"us", 1'000}, {"ms", 1'000'000}, {"s", second}, {"min", 60 * second}, {"h", 3'600 * second}};
+    const std::string object = "time \"" + std::string(text) + "\"";
+    std::uint64_t number = 0;
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
+    std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+    if (unit.starts_with(' ')) unit.remove_prefix(1);
+    const auto* scale = std::find_if(std::begin(units), std::end(units), [&](const auto& u) { return u.first == unit; });
+    if (problem == std::errc::invalid_argument || scale == std::end(units)) return fail(EINVAL, object, "read", "a time is a whole number and ns, us, ms, s, min or h, such as 100ms");
+    if (problem == std::errc::result_out_of_range || number > year / scale->second) return fail(ERANGE, object, "read", "it is more than a year");
+    if (number == 0) return fail(EINVAL, object, "read", "it must be at least 1 ns");
+    return number * scale->second;
 }
 
 std::string human_bytes(double bytes) {

@@ -60,11 +60,8 @@ public:
 
 private:
     void prepare() {
-        for (const cohort_plan& c : plan_.cohorts) {
-            cohorts_[c.name] = &c;
-            // Names are labels of 31 bytes at most there.
-            payers_[c.name] = accounts_->create(accounts_->root(), c.name.substr(0, 31), c.memory > 0 ? c.memory : account::unlimited).value();
-        }
+        for (const cohort_plan& c : plan_.cohorts) cohorts_[c.name] = &c;
+        for (const cohort_plan& c : plan_.cohorts) (void)payer_of(c);
         for (const job_plan& j : plan_.jobs) {
             job_report r;
             r.name = j.spec.name;
@@ -77,6 +74,14 @@ private:
             index_[j.spec.name] = reports_.size();
             reports_.push_back(std::move(r));
         }
+    }
+
+    /// Its group of the accounts, within that of the cohort it is inside of.
+    account::group payer_of(const cohort_plan& c) {
+        if (const auto it = payers_.find(c.name); it != payers_.end()) return it->second;
+        const account::group above = c.inside.empty() ? accounts_->root() : payer_of(*cohorts_.at(c.inside));
+        // Names are labels of 31 bytes at most there.
+        return payers_[c.name] = accounts_->create(above, c.name.substr(0, 31), c.memory > 0 ? c.memory : account::unlimited).value();
     }
 
     run_report cannot_start(const error& why) {

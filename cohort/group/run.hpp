@@ -71,6 +71,7 @@ struct job_report {
     double verify_seconds = 0;
     std::string output;
     std::vector<std::string> exits;     // of an exec: how each instance ended
+    int restarts = 0;                   // of an exec: times that instances were started again
     std::optional<error> why;           // of failed, refused, skipped, stopped
 
     /// Bytes of the larger side: what a person calls the size of the work.

@@ -64,6 +64,7 @@ nlohmann::json job_json(const job_report& j) {
     out["verified"] = j.verified ? nlohmann::json(*j.verified) : nlohmann::json(nullptr);
     if (j.verified) out["verify_seconds"] = j.verify_seconds;
     if (!j.exits.empty()) out["exits"] = j.exits;
+    if (!j.pipe) out["restarts"] = j.restarts;
     if (j.why) out["error"] = error_json(*j.why);
     return out;
 }

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <cohort/group/detail/check_spec.hpp>
+#include <cohort/group/detail/read_cookie.hpp>
 #include <cohort/group/detail/read_cpus.hpp>
 #include <cohort/group/detail/table_reader.hpp>
 #include <cohort/group/quantity.hpp>
@@ -39,6 +40,14 @@ std::string pool_spec::text() const {
     if (read_only) out_text += ", exec jobs may read only";
     if (limit > 0) out_text += ", limit " + human_bytes(static_cast<double>(limit));
     return out_text;
+}
+
+std::string restart_rule::text() const {
+    if (kind == form::never) return "never";
+    const auto seconds = [](std::uint64_t ns) { return human_seconds(static_cast<double>(ns) / 1e9); };
+    std::string out = kind == form::always ? "always" : "on failure";
+    if (max > 0) out += fmt::format(", at most {} {}", max, max == 1 ? "time" : "times");
+    return out + fmt::format(", after {}{}", seconds(backoff_ns), longest_ns > backoff_ns && max != 1 ? " to " + seconds(longest_ns) : "");
 }
 
 const cohort_spec* spec::cohort_named(std::string_view name) const {
@@ -100,7 +109,7 @@ constexpr std::int64_t most_instances = 1 << 20;
 constexpr std::string_view pipe_keys[] = {"input", "output", "codec", "level", "records", "block", "threads"};
 constexpr std::string_view pipe_only_keys[] = {"decompress"};
 constexpr std::string_view flow_only_keys[] = {"plugin"};
-constexpr std::string_view exec_keys[] = {"instances", "env", "stdin", "stdout", "stderr", "cwd"};
+constexpr std::string_view exec_keys[] = {"instances", "restart", "env", "stdin", "stdout", "stderr", "cwd"};
 
 struct parser {
     spec& out;
@@ -111,7 +120,6 @@ struct parser {
     void cohort(const toml::table& table, std::size_t index);
     void job(const toml::table& table, std::size_t index);
     void cpuset(table_reader& in, cohort_spec& c);
-    void cookie(table_reader& in, cohort_spec& c);
     void cores(table_reader& in);
     void pool(table_reader& in, cohort_spec& c);
     void pipe(table_reader& in, pipe_spec& p, bool flow);
@@ -120,6 +128,7 @@ struct parser {
     void exec(table_reader& in, exec_spec& e);
     void input(table_reader& in, pipe_spec& p);
     void environment_of(table_reader& in, exec_spec& e);
+    void restart(table_reader& in, restart_rule& r);
 };
 
 void parser::root(const toml::table& table) {
@@ -138,6 +147,10 @@ void parser::root(const toml::table& table) {
         cores(of);
     });
     section("cpuset", "under = \"a/b\"", [&](table_reader& of) { out.cpusets_under = of.string("under").value_or(""); });
+    section("policy", "cpuset = \"prefer\"", [&](table_reader& of) {
+        if (const auto policy = of.word("cpuset", detail::policy_words)) out.cpuset = detail::policy_of<cpuset_policy>(*policy);
+        if (const auto policy = of.word("coresched", detail::policy_words)) out.coresched = detail::policy_of<cookie_policy>(*policy);
+    });
     out.about = in.string("about").value_or("");
     out.workdir = in.path("workdir").value_or("");
     out.stop_on_failure = in.word("on_failure", {"continue", "stop"}).value_or("continue") == "stop";
@@ -161,8 +174,11 @@ void parser::cohort(const toml::table& table, std::size_t index) {
         }
     }
     c.cpus = detail::read_cpus(in, faults, env);
+    if (in.has("inside")) c.inside_at = in.at("inside");
+    c.inside = in.string("inside").value_or("");
     cpuset(in, c);
-    cookie(in, c);
+    detail::read_cookie(in, c, faults);
+    c.memory_at = in.at("memory");
     if (auto memory = in.bytes("memory")) c.memory = *memory;
     pool(in, c);
     in.finish();
@@ -178,18 +194,8 @@ void parser::cpuset(table_reader& in, cohort_spec& c) {
         c.mems = *text;
     }
     c.partition = in.word("partition", {"member", "root", "isolated"}).value_or("");
-    const auto policy = in.word("cpuset", {"require", "prefer", "emulate"});
-    if (policy) c.cpuset = *policy == "require" ? cpuset_policy::require : *policy == "prefer" ? cpuset_policy::prefer : cpuset_policy::emulate;
-    else if (!c.mems.empty() || !c.partition.empty()) c.cpuset = cpuset_policy::prefer;
-}
-
-void parser::cookie(table_reader& in, cohort_spec& c) {
-    c.cookie_at = in.at("cookie");
-    c.cookie = in.name("cookie").value_or("");
-    const auto policy = in.word("coresched", {"require", "prefer", "emulate"});
-    if (!policy) return;
-    if (!in.has("cookie")) in.fault_at(in.at("coresched"), "\"coresched\" says by what a cookie is kept: this cohort has no \"cookie\"");
-    c.coresched = *policy == "require" ? cookie_policy::require : *policy == "prefer" ? cookie_policy::prefer : cookie_policy::emulate;
+    if (in.has("cpuset")) c.cpuset_at = in.at("cpuset");
+    if (const auto policy = in.word("cpuset", detail::policy_words)) c.cpuset = detail::policy_of<cpuset_policy>(*policy);
 }
 
 void parser::pool(table_reader& in, cohort_spec& c) {
@@ -350,10 +356,38 @@ void parser::environment_of(table_reader& in, exec_spec& e) {
     }
 }
 
+void parser::restart(table_reader& in, restart_rule& r) {
+    static const std::vector<std::string> words = {"never", "on-failure", "always"};
+    const toml::node* n = in.node("restart");
+    if (!n) return;
+    const auto read = [&](table_reader& from, std::string_view key) {
+        const auto word = from.word(key, words);
+        if (word) r.kind = *word == "never" ? restart_rule::form::never : *word == "always" ? restart_rule::form::always : restart_rule::form::on_failure;
+    };
+    const toml::table* t = n->as_table();
+    if (!t) {
+        if (n->is_string()) read(in, "restart");
+        else in.fault_at(place_of(*n), "key \"restart\" must be \"never\", \"on-failure\", \"always\", or { when = ..., max = ..., backoff = ..., longest = ... }");
+        return;
+    }
+    table_reader inner(*t, in.object(), faults, env);
+    inner.require("when", "\"never\", \"on-failure\" or \"always\"");
+    read(inner, "when");
+    r.max = static_cast<int>(inner.integer("max", 1, 1'000'000).value_or(0));
+    r.backoff_ns = inner.duration("backoff").value_or(r.backoff_ns);
+    r.longest_ns = inner.duration("longest").value_or(std::max(r.longest_ns, r.backoff_ns));
+    if (r.longest_ns < r.backoff_ns) inner.fault_at(inner.at("longest"), "the longest back-off is shorter than the first");
+    for (std::string_view key : {"max", "backoff", "longest"}) {
+        if (!r && inner.has(key) && inner.has("when")) inner.fault_at(inner.at(key), fmt::format("\"{}\" has no meaning where nothing is started again", key));
+    }
+    inner.finish();
+}
+
 void parser::exec(table_reader& in, exec_spec& e) {
     in.require("command");
     e.command = in.command("command").value_or(command_line{});
     if (auto n = in.integer("instances", 1, most_instances)) e.instances = static_cast<int>(*n);
+    restart(in, e.restart);
     environment_of(in, e);
     e.stdin_file = in.path("stdin").value_or("");
     e.stdout_file = in.path("stdout").value_or("");

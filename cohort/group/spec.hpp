@@ -75,6 +75,18 @@ enum class cookie_policy {
     emulate,  // without the kernel: by whole cores, or by the executor for what runs in pipes; or not at all
 };
 
+/// What a cookie is made of, as it is written.
+struct cookie_part {
+    enum class form {
+        label,    // "x": of all cohorts that write it
+        own,      // "own": of this cohort
+        same_as,  // { same_as = "web" }: whatever that one's is made of
+    };
+    form kind = form::label;
+    std::string name = {};  // the label, or the other cohort
+    place at = {};
+};
+
 /// The memory that a cohort's processes share by raw pointer (sharepool/group.hpp).
 struct pool_spec {
     enum class pages { never, prefer, require };  // huge ones
@@ -91,15 +103,21 @@ struct pool_spec {
 
 struct cohort_spec {
     std::string name;
+    std::string inside;        // the cohort of whose CPUs it has some; empty: it stands by itself
+    place inside_at = {};
     cpu_wish cpus;
     std::string mems;          // nodes as a list, "0-1"; empty: not said
     std::string partition;     // member, root, isolated; empty: not said
-    cpuset_policy cpuset = cpuset_policy::none;  // with mems or partition and nothing said: prefer
+    cpuset_policy cpuset = cpuset_policy::none;  // nothing said: that of the cohort it is inside of, or of [policy], or with mems or partition: prefer
+    place cpuset_at = {};      // line 0: not said
     place mems_at = {};
-    std::string cookie;        // cohorts with equal ones may run on one core at the same time; empty: none
+    std::vector<cookie_part> cookie_wish;   // as written; empty: nothing, or "none"
+    std::vector<std::string> cookie_parts;  // what it comes to, with those of the cohort it is inside of: sorted labels, and own(NAME)
+    std::string cookie;        // the parts as one word, "own(web)+x"; cohorts with equal ones may run on one core at the same time; empty: none
     cookie_policy coresched = cookie_policy::prefer;
-    place cookie_at = {};
-    std::uint64_t memory = 0;  // bytes that blocks of its pipes may take together; 0: no limit
+    place cookie_at = {}, coresched_at = {};  // line 0: not said
+    std::uint64_t memory = 0;  // bytes that blocks of its pipes, and of those of cohorts inside of it, may take together; 0: no limit
+    place memory_at = {};
     pool_spec pool;
     place at;
 };
@@ -130,9 +148,23 @@ struct pipe_spec {
     int threads = 0;              // 0: one for each CPU of the cohort
 };
 
+/// When an instance of a command that has ended is started again.
+struct restart_rule {
+    enum class form { never, on_failure, always };
+    form kind = form::never;
+    int max = 0;                                // times, of each instance; 0: as often as it takes
+    std::uint64_t backoff_ns = 100'000'000;     // before the first time; twice that before the next, and so on
+    std::uint64_t longest_ns = 10'000'000'000;  // no longer than that; who ran for so long begins anew
+
+    explicit operator bool() const { return kind != form::never; }
+    /// "on failure, at most 5 times, after 100 ms to 10 s".
+    std::string text() const;
+};
+
 struct exec_spec {
     command_line command;
     int instances = 1;
+    restart_rule restart;
     std::map<std::string, std::string> env;
     std::string stdin_file;
     std::string stdout_file;      // "{instance}" is replaced by the number of the instance
@@ -163,6 +195,8 @@ struct spec {
     place cores_at = {};
     std::string workdir;   // relative paths start here, jobs run here; empty: the current directory
     std::string cpusets_under; // the set below which sets of cohorts are made, from the top; empty: the top
+    std::optional<cpuset_policy> cpuset;     // [policy]: of cohorts that say nothing
+    std::optional<cookie_policy> coresched;  // likewise, of those with a cookie
     bool stop_on_failure = false;
     std::vector<cohort_spec> cohorts;
     std::vector<job_spec> jobs;

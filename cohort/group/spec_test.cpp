@@ -179,6 +179,27 @@ TEST(spec, many_instances_need_a_name_each_for_their_outputs) {
     EXPECT_TRUE(faults_of(head + "stdout = \"log.{instance}\"\n").empty());
 }
 
+TEST(spec, restart_rules_are_a_word_or_a_table) {
+    const std::string head = "[[cohort]]\nname = \"c\"\n[[job]]\nname = \"j\"\ncohort = \"c\"\nkind = \"exec\"\ncommand = \"true\"\n";
+    const auto rule = [&](const std::string& text) {
+        const auto r = read_spec("s.toml", head + "restart = " + text + "\n", no_variables);
+        EXPECT_TRUE(r.faults.empty()) << r.faults.front().line();
+        return r.value.jobs[0].exec.restart;
+    };
+    EXPECT_EQ(rule("\"never\"").text(), "never");
+    EXPECT_EQ(rule("\"on-failure\"").text(), "on failure, after 100 ms to 10.0 s");
+    EXPECT_EQ(rule("{ when = \"always\", max = 3, backoff = \"2s\", longest = \"1min\" }").text(), "always, at most 3 times, after 2.00 s to 60.0 s");
+    EXPECT_EQ(rule("{ when = \"on-failure\", max = 1, backoff = \"20s\" }").text(), "on failure, at most 1 time, after 20.0 s");
+    const auto fault = [&](const std::string& text) { return faults_of(head + "restart = " + text + "\n"); };
+    EXPECT_THAT(fault("\"on-fail\""), testing::ElementsAre("s.toml:8:11: job \"j\": restart \"on-fail\" is none of never, on-failure, always; did you mean \"on-failure\"?"));
+    EXPECT_THAT(fault("true"), testing::ElementsAre(testing::HasSubstr("s.toml:8:11: job \"j\": key \"restart\" must be \"never\"")));
+    EXPECT_THAT(fault("{ max = 3 }"), testing::ElementsAre(testing::HasSubstr("key \"when\" is missing")));
+    EXPECT_THAT(fault("{ when = \"never\", max = 3 }"), testing::ElementsAre(testing::HasSubstr("\"max\" has no meaning where nothing is started again")));
+    EXPECT_THAT(fault("{ when = \"always\", max = 0 }"), testing::ElementsAre(testing::HasSubstr("key \"max\" is 0, it must be 1 to 1000000")));
+    EXPECT_THAT(fault("{ when = \"always\", backoff = \"soon\" }"), testing::ElementsAre(testing::HasSubstr("key \"backoff\": \"soon\": a time is a whole number and ns, us, ms, s, min or h")));
+    EXPECT_THAT(fault("{ when = \"always\", backoff = \"5s\", longest = \"1s\" }"), testing::ElementsAre(testing::HasSubstr("the longest back-off is shorter than the first")));
+}
+
 TEST(spec, an_empty_file_says_that_a_cohort_is_missing) {
     EXPECT_THAT(faults_of(""), testing::ElementsAre("s.toml:1:1: no [[cohort]]: a spec has at least one"));
     EXPECT_THAT(faults_of("cohort = 3"), testing::Contains(testing::HasSubstr("must be written [[cohort]]")));
@@ -224,6 +245,14 @@ TEST(quantity, sizes_are_read_as_people_write_them) {
     EXPECT_EQ(parse_bytes("18446744073709551615").value(), ~0ull);
     for (const char* bad : {"", "0", "0M", "-1", "1X", "1.5M", "M", "1MM", "1 M "}) EXPECT_EQ(parse_bytes(bad).error().code, EINVAL) << bad;
     for (const char* big : {"18446744073709551616", "16777216T"}) EXPECT_EQ(parse_bytes(big).error().code, ERANGE) << big;
+}
+
+TEST(quantity, times_are_read_as_people_write_them) {
+    EXPECT_EQ(parse_duration("250us").value(), 250'000u);
+    EXPECT_EQ(parse_duration("100 ms").value(), 100'000'000u);
+    EXPECT_EQ(parse_duration("2h").value(), 7'200'000'000'000u);
+    for (const char* bad : {"", "5", "0s", "-1s", "1.5s", "s", "1sec", "1 s "}) EXPECT_EQ(parse_duration(bad).error().code, EINVAL) << bad;
+    for (const char* big : {"8761h", "99999999999999999999s"}) EXPECT_EQ(parse_duration(big).error().code, ERANGE) << big;
 }
 
 TEST(quantity, is_shown_with_three_digits) {

@@ -3,11 +3,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <map>
 
 #include <fmt/format.h>
 
+#include <cohort/group/detail/cycles.hpp>
+#include <cohort/group/detail/read_cookie.hpp>
 #include <cohort/group/spell.hpp>
 
 namespace cohort::group::detail {
@@ -49,7 +50,8 @@ void check_apart_from(const spec& s, fault_list& faults) {
         for (const std::string& other : c.cpus.apart_from) {
             const std::string object = "cohort \"" + c.name + "\"";
             if (other == c.name) faults.add(c.cpus.apart_at, object, "it cannot be apart from itself");
-            else if (!s.cohort_named(other)) faults.add(c.cpus.apart_at, object, fmt::format("cohort \"{}\" does not exist{}", other, did_you_mean(other, names)));
+            else if (const cohort_spec* o = s.cohort_named(other); !o) faults.add(c.cpus.apart_at, object, fmt::format("cohort \"{}\" does not exist{}", other, did_you_mean(other, names)));
+            else if (o->inside != c.inside) faults.add(c.cpus.apart_at, object, fmt::format("it does not stand beside cohort \"{}\": {}", other, o->inside.empty() ? "that one is inside of none" : "that one is inside of \"" + o->inside + "\""));
         }
     }
 }
@@ -67,35 +69,77 @@ void check_outputs(const spec& s, fault_list& faults) {
     }
 }
 
-/// A walk in depth along `after`; a job met again while it is still open closes a cycle, reported once.
 void check_cycles(const spec& s, fault_list& faults) {
-    std::map<std::string_view, int> color;  // 0 new, 1 open, 2 done
-    std::vector<const job_spec*> path;
-    const std::function<void(const job_spec&)> visit = [&](const job_spec& j) {
-        color[j.name] = 1;
-        path.push_back(&j);
-        for (const std::string& before : j.after) {
-            const job_spec* next = s.job_named(before);
-            if (!next || next == &j) continue;
-            if (color[next->name] == 0) {
-                visit(*next);
-            } else if (color[next->name] == 1) {
-                std::string text;
-                for (auto it = std::find(path.begin(), path.end(), next); it != path.end(); ++it) text += "\"" + (*it)->name + "\" waits for ";
-                faults.add(j.at, "job \"" + j.name + "\"", "a cycle in after: " + text + "\"" + next->name + "\"");
-            }
+    std::map<std::string_view, std::size_t> by_name;
+    for (std::size_t i = 0; i < s.jobs.size(); ++i) by_name.emplace(s.jobs[i].name, i);
+    const auto before = [&](std::size_t i) {
+        std::vector<std::size_t> out;
+        for (const std::string& name : s.jobs[i].after) {
+            if (const auto it = by_name.find(name); it != by_name.end() && !name.empty()) out.push_back(it->second);
         }
-        path.pop_back();
-        color[j.name] = 2;
+        return out;
     };
-    for (const job_spec& j : s.jobs) {
-        if (!j.name.empty() && color[j.name] == 0) visit(j);
+    find_cycles(s.jobs.size(), before, [&](const std::vector<std::size_t>& cycle) {
+        std::string text;
+        for (const std::size_t i : cycle) text += fmt::format("\"{}\" waits for ", s.jobs[i].name);
+        const job_spec& j = s.jobs[cycle.back()];
+        faults.add(j.at, "job \"" + j.name + "\"", fmt::format("a cycle in after: {}\"{}\"", text, s.jobs[cycle.front()].name));
+    });
+}
+
+/// Cohorts inside of cohorts. Whoever is inside of nobody that there is, or in a circle, stands by himself from here on.
+void check_inside(spec& s, fault_list& faults) {
+    std::map<std::string_view, std::size_t> by_name;
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < s.cohorts.size(); ++i) {
+        by_name.emplace(s.cohorts[i].name, i);
+        names.push_back(s.cohorts[i].name);
     }
+    const auto object = [](const cohort_spec& c) { return "cohort \"" + c.name + "\""; };
+    for (cohort_spec& c : s.cohorts) {
+        if (c.inside_at.line == 0 || (!c.inside.empty() && c.inside != c.name && by_name.contains(c.inside))) continue;
+        if (c.inside == c.name && !c.name.empty()) faults.add(c.inside_at, object(c), "it cannot be inside of itself");
+        else faults.add(c.inside_at, object(c), fmt::format("cohort \"{}\" does not exist{}", c.inside, did_you_mean(c.inside, names)));
+        c.inside.clear();
+    }
+    const auto above = [&](std::size_t i) { return s.cohorts[i].inside.empty() ? std::vector<std::size_t>{} : std::vector<std::size_t>{by_name.at(s.cohorts[i].inside)}; };
+    find_cycles(s.cohorts.size(), above, [&](const std::vector<std::size_t>& cycle) {
+        std::string text;
+        for (const std::size_t i : cycle) text += fmt::format("\"{}\" is inside of ", s.cohorts[i].name);
+        cohort_spec& c = s.cohorts[cycle.back()];
+        faults.add(c.inside_at, object(c), fmt::format("a cycle in inside: {}\"{}\"", text, s.cohorts[cycle.front()].name));
+        c.inside.clear();
+    });
+    for (const cohort_spec& c : s.cohorts) {
+        const cohort_spec* p = c.inside.empty() ? nullptr : s.cohort_named(c.inside);
+        if (!p) continue;
+        const auto mine = nodemask::parse_list(c.mems), its = nodemask::parse_list(p->mems);
+        if (mine && its && !c.mems.empty() && !p->mems.empty() && !mine->subset_of(*its)) {
+            faults.add(c.mems_at, object(c), fmt::format("mems \"{}\": cohort \"{}\", which it is inside of, has nodes {}", c.mems, p->name, its->list()));
+        }
+        if (p->memory > 0 && c.memory > p->memory) faults.add(c.memory_at, object(c), fmt::format("the limit is larger than that of cohort \"{}\", which it is inside of", p->name));
+    }
+}
+
+/// What a cohort does not say of its set is that of the one it is inside of, or the spec's.
+void resolve_cpuset(spec& s, cohort_spec& c) {
+    if (c.cpuset_at.line > 0) return;
+    const auto p = std::ranges::find(s.cohorts, c.inside, &cohort_spec::name);
+    if (!c.inside.empty() && p != s.cohorts.end()) {
+        resolve_cpuset(s, *p);
+        c.cpuset = p->cpuset;
+    } else if (s.cpuset) {
+        c.cpuset = *s.cpuset;
+    }
+    if (c.cpuset == cpuset_policy::none && (!c.mems.empty() || !c.partition.empty())) c.cpuset = cpuset_policy::prefer;
 }
 
 }  // namespace
 
-void check_spec(const spec& s, fault_list& faults) {
+void check_spec(spec& s, fault_list& faults) {
+    check_inside(s, faults);
+    for (cohort_spec& c : s.cohorts) resolve_cpuset(s, c);
+    resolve_cookies(s, faults);
     check_references(s, faults);
     check_pools(s, faults);
     check_apart_from(s, faults);

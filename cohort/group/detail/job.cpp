@@ -2,11 +2,11 @@
 #include <cohort/group/detail/job.hpp>
 
 #include <algorithm>
-#include <iterator>
 
 #include <fmt/format.h>
 
 #include <cohort/group/detail/child.hpp>
+#include <cohort/group/detail/exec_job.hpp>
 #include <cohort/group/detail/flow_job.hpp>
 #include <cohort/group/detail/pools.hpp>
 #include <cohort/sys/fd.hpp>
@@ -16,11 +16,6 @@ namespace cohort::group::detail {
 namespace {
 
 double seconds_between(std::uint64_t from, std::uint64_t to) { return static_cast<double>(to - from) / 1e9; }
-
-std::string with_instance(std::string text, int instance) {
-    for (std::size_t at; (at = text.find("{instance}")) != std::string::npos;) text.replace(at, 10, std::to_string(instance));
-    return text;
-}
 
 /// An output that is not there before it is published. Devices and pipes are written directly: they have no unfinished state to hide.
 class output {
@@ -216,50 +211,13 @@ result<void> runner::flow() {
 }
 
 result<void> runner::exec() {
-    const exec_spec& e = spec_.exec;
-    std::vector<child> children;
-    children.reserve(static_cast<std::size_t>(e.instances));
-    for (int i = 0; i < e.instances; ++i) {
-        if (c_.stop.stop_requested()) return fail(ECANCELED, "command", "start", "it was stopped");
-        auto in = input_of(with_instance(e.stdin_file, i));
-        if (!in) return std::unexpected(in.error());
-        // stdout is for data: a command without a file of its own talks to the terminal's error side.
-        result<int> out = 2, err = 2;
-        if (!e.stdout_file.empty()) out = add_output(with_instance(e.stdout_file, i));
-        if (!out) return std::unexpected(out.error());
-        if (!e.stderr_file.empty()) err = add_output(with_instance(e.stderr_file, i));
-        if (!err) return std::unexpected(err.error());
-        std::vector<std::string> env = names_of(job_);
-        env.push_back("COHORT_INSTANCE=" + std::to_string(i));
-        if (c_.pool) std::ranges::copy(c_.pool->environment(false), std::back_inserter(env));
-        for (const auto& [name, value] : e.env) env.push_back(name + "=" + value);
-        auto started = launch({.argv = e.command.words, .stdin_fd = in->get(), .stdout_fd = *out, .stderr_fd = *err, .environment = std::move(env)});
-        if (!started) return std::unexpected(started.error());  // those that run are ended by their destructors
-        children.push_back(std::move(*started));
-    }
-    result<void> first;
-    double cpu = 0;
-    std::vector<std::string> exits;
-    for (std::size_t i = 0; i < children.size(); ++i) {
-        auto end = children[i].wait(c_.stop_fd, c_.options.patience_ns);
-        exits.push_back(end ? end->text() : "stopped");
-        if (end) cpu += static_cast<double>(end->user_ns + end->system_ns) / 1e9;
-        if (!first) continue;
-        const std::string which = children.size() > 1 ? fmt::format(" (instance {})", i) : "";
-        if (!end) first = std::unexpected(end.error());
-        else if (!end->ok()) first = fail(ECHILD, "command \"" + e.command.text() + "\"" + which, "run", end->text());
-    }
+    const result<void> done = run_exec(job_, c_, {names_of(job_), [this](const std::string& path) { return add_output(path); }, [this](sys::spawn_request r) { return launch(std::move(r)); }});
     std::uint64_t bytes = 0;
     for (const output& o : outputs_) {
         if (auto info = os_.fstat(o.fd())) bytes += info->size;
     }
-    c_.update([&](job_report& r) {
-        r.exits = std::move(exits);
-        r.cpu_seconds = cpu;
-        r.cpu_known = true;
-        r.bytes_out = bytes;
-    });
-    return first;
+    c_.update([&](job_report& r) { r.bytes_out = bytes; });
+    return done;
 }
 
 result<void> runner::check() {

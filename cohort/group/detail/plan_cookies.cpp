@@ -26,7 +26,7 @@ bool runs_in_blocks(const job_spec& j) {
 
 class cookie_planner {
 public:
-    cookie_planner(const spec& in, plan& out) : in_(in), out_(out), cores_(cores_with_siblings(out.machine)), jobs_(out.cohorts.size()) {}
+    cookie_planner(const spec& in, const kinship& kin, plan& out) : in_(in), kin_(kin), out_(out), cores_(cores_with_siblings(out.machine)), jobs_(out.cohorts.size()) {}
 
     void run() {
         std::vector<std::size_t> others;  // whom the kernel does not keep
@@ -34,6 +34,7 @@ public:
             const cohort_spec& asked = in_.cohorts[i];
             cookie_keeping& k = out_.cohorts[i].cookie;
             k.name = asked.cookie;
+            k.parts = asked.cookie_parts;
             k.policy = asked.coresched;
             if (k.name.empty() || out_.cohorts[i].cpus.empty()) continue;
             const std::string& lacks = out_.machine.no_core_scheduling;
@@ -136,6 +137,12 @@ private:
             players.insert(i);
             for (const std::size_t k : rivals(i)) players.insert(k);
         }
+        for (const std::size_t a : players) {
+            // Who is inside of another has some of that one's cores by his own wish.
+            for (const std::size_t b : players) {
+                if (kin_.within(a, b) && in_.cohorts[a].cookie != in_.cohorts[b].cookie) return;
+            }
+        }
         std::map<std::string, int> can_have;                                    // by cookie: cores
         std::map<std::vector<std::string>, std::vector<std::size_t>> contested;  // by who wants them
         std::map<std::string, cpumask> lost;
@@ -165,19 +172,25 @@ private:
         narrow(players, lost);
     }
     void narrow(const std::set<std::size_t>& players, std::map<std::string, cpumask>& lost) {
-        for (const std::size_t i : players) {
-            if ((out_.cohorts[i].cpus - lost[in_.cohorts[i].cookie]).empty()) return;
+        std::vector<cpumask> left;
+        for (std::size_t i = 0; i < out_.cohorts.size(); ++i) left.push_back(players.contains(i) ? out_.cohorts[i].cpus - lost[in_.cohorts[i].cookie] : out_.cohorts[i].cpus);
+        for (const kinship::family& f : kin_.families) {
+            for (const std::size_t i : f.members) {
+                if (f.above >= 0) left[i] &= left[static_cast<std::size_t>(f.above)];
+                if (left[i].empty() && !out_.cohorts[i].cpus.empty()) return;
+            }
         }
-        for (const std::size_t i : players) {
+        for (std::size_t i = 0; i < out_.cohorts.size(); ++i) {
             cohort_plan& c = out_.cohorts[i];
-            const cpumask gone = c.cpus & lost[in_.cohorts[i].cookie];
+            const cpumask gone = c.cpus - left[i];
             if (gone.empty()) continue;
-            c.cpus = c.cpus - gone;
+            c.cpus = left[i];
             c.dropped.push_back({gone, "whole cores are dealt out, so that unequal cookies share none"});
         }
     }
 
     const spec& in_;
+    const kinship& kin_;
     plan& out_;
     const std::vector<cpumask> cores_;
     std::vector<std::vector<std::size_t>> jobs_;  // by cohort
@@ -196,13 +209,16 @@ std::vector<cpumask> cores_with_siblings(const machine_view& m) {
     return out;
 }
 
-void plan_cookies(const spec& in, plan& out) { cookie_planner(in, out).run(); }
+void plan_cookies(const spec& in, const kinship& kin, plan& out) { cookie_planner(in, kin, out).run(); }
 
 void promise_cookie(cohort_plan& c, const plan& p) {
     const cookie_keeping& k = c.cookie;
     const auto enforced = [&](const std::string& what) { c.enforced.push_back("cookie \"" + k.name + "\": " + what); };
     const auto advisory = [&](const std::string& what) { c.advisory.push_back("cookie \"" + k.name + "\": " + what); };
     if (k.name.empty() || c.cpus.empty()) return;
+    if (k.parts.size() > 1 && k.by == cookie_keeping::form::kernel) {
+        advisory(fmt::format("its {} parts are emulated: a task has one cookie in the kernel, and one stands for all of them; who takes it over with prctl takes it whole", k.parts.size()));
+    }
     switch (k.by) {
         case cookie_keeping::form::kernel: return enforced("nothing without it runs on a core at the same time: the kernel's core scheduling");
         case cookie_keeping::form::executor:

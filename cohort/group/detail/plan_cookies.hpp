@@ -4,13 +4,14 @@
 
 #include <vector>
 
+#include <cohort/group/detail/kinship.hpp>
 #include <cohort/group/plan.hpp>
 
 namespace cohort::group::detail {
 
 /// Fills `cookie` of each cohort, and adds refusals. Where that is the only way, cohorts that ask for no particular CPUs (all, or a part) have whole cores dealt out among them:
-/// their `cpus` shrink. Expects the cohorts' CPUs to be planned, and nothing that follows from them. Cost: cohorts^2 + jobs^2 where there are cookies that the kernel does not keep.
-void plan_cookies(const spec& in, plan& out);
+/// their `cpus` shrink, and so do those of cohorts inside of them. Nothing is dealt out between a cohort and one inside of it. Expects the cohorts' CPUs to be planned, and nothing that follows from them. Cost: cohorts^2 + jobs^2 where there are cookies that the kernel does not keep.
+void plan_cookies(const spec& in, const kinship& kin, plan& out);
 
 /// What is enforced and what is advisory about its cookie.
 void promise_cookie(cohort_plan& c, const plan& p);

@@ -20,15 +20,21 @@ using cpuset::verb;
 struct candidate {
     cohort_plan* cohort;
     const cohort_spec* spec;
+    std::size_t number;
 };
+
+/// Of a cohort's own processes, where others' sets stand in its set.
+constexpr std::string_view leaf = "jobs";
+
+bool is_partition(std::string_view word) { return word == "root" || word == "isolated"; }
 
 class set_planner {
 public:
-    set_planner(const spec& in, plan& out) : in_(in), out_(out), view_(out.machine.cpusets.get()) {}
+    set_planner(const spec& in, const kinship& kin, plan& out) : in_(in), kin_(kin), out_(out), view_(out.machine.cpusets.get()) {}
 
     std::vector<step> run() {
-        std::vector<candidate> wanted;
-        for (std::size_t i = 0; i < out_.cohorts.size(); ++i) {
+        std::vector<candidate> wanted;  // those inside of others after them
+        for (const std::size_t i : in_order()) {
             cohort_plan& c = out_.cohorts[i];
             const cohort_spec& s = in_.cohorts[i];
             c.keep.policy = s.cpuset;
@@ -36,8 +42,8 @@ public:
             c.keep.mems = nodemask::parse_list(s.mems).value_or(nodemask{});
             if (s.cpuset == cpuset_policy::none || c.cpus.empty()) continue;
             if (s.cpuset == cpuset_policy::emulate) emulate(c);
-            else if (const std::string why = in_the_way(c); !why.empty()) do_without({&c, &s}, why);
-            else wanted.push_back({&c, &s});
+            else if (const std::string why = in_the_way(c); !why.empty()) do_without({&c, &s, i}, why);
+            else wanted.push_back({&c, &s, i});
         }
         std::vector<step> steps = make_sets(wanted);
         if (view_) out_.notes.insert(out_.notes.end(), view_->notes.begin(), view_->notes.end());
@@ -45,6 +51,12 @@ public:
     }
 
 private:
+    std::vector<std::size_t> in_order() const {
+        std::vector<std::size_t> out;
+        for (const kinship::family& f : kin_.families) out.insert(out.end(), f.members.begin(), f.members.end());
+        return out;
+    }
+
     std::string in_the_way(const cohort_plan& c) const {
         if (!view_) return "the machine's cpusets were not looked at";
         if (!view_->barred.empty()) return view_->barred;
@@ -73,14 +85,38 @@ private:
         c.cohort->keep.fallback = "no set of the kernel's: " + why;
     }
 
-    std::string path_of(const candidate& c) const { return (view_->under.empty() ? "" : view_->under + "/") + "cohort-" + c.spec->name; }
+    /// Below the set of the nearest of `all` that it is inside of.
+    std::string path_of(const candidate& c, const std::vector<candidate>& all) const {
+        const candidate* above = nullptr;
+        for (int i = kin_.above[c.number]; i >= 0 && !above; i = kin_.above[static_cast<std::size_t>(i)]) {
+            const auto it = std::ranges::find(all, static_cast<std::size_t>(i), &candidate::number);
+            if (it != all.end()) above = &*it;
+        }
+        const std::string under = above ? path_of(*above, all) : view_->under;
+        return (under.empty() ? "" : under + "/") + "cohort-" + c.spec->name;
+    }
+    bool has_jobs(const candidate& c) const {
+        return std::ranges::any_of(out_.jobs, [&](const job_plan& j) { return j.spec.cohort == c.spec->name; });
+    }
+    /// Its processes stand in a set below its own: version 2 has none in sets that hand CPUs on.
+    bool needs_leaf(const candidate& c, const std::vector<candidate>& all) const {
+        return !view_->tree->is_v1() && has_jobs(c) && std::ranges::any_of(all, [&](const candidate& o) { return kin_.within(o.number, c.number); });
+    }
+    /// The CPUs of partitions inside of it, which are not its own while those are.
+    cpumask taken_from(const candidate& c, const std::vector<candidate>& all) const {
+        cpumask out;
+        for (const candidate& o : all) {
+            if (!view_->tree->is_v1() && kin_.within(o.number, c.number) && is_partition(o.cohort->keep.partition)) out |= o.cohort->cpus;
+        }
+        return out;
+    }
     const char* effective_file() const { return view_->tree->is_v1() ? "cpuset.effective_cpus" : "cpuset.cpus.effective"; }
     static cpumask cpus_of(cpuset::model& m, const std::string& path, const char* file) {
         return cpumask::parse_list(m.perform({.what = verb::read, .path = path == "." ? "" : path, .file = file}).value).value_or(cpumask{});
     }
 
-    cpuset::target_set wish_of(const candidate& c, cpuset::model& m) const {
-        cpuset::target_set t{.path = path_of(c), .cpus = c.cohort->cpus};
+    cpuset::target_set wish_of(const candidate& c, const std::vector<candidate>& all, cpuset::model& m) const {
+        cpuset::target_set t{.path = path_of(c, all), .cpus = c.cohort->cpus};
         if (!c.cohort->keep.mems.empty()) t.mems = c.cohort->keep.mems;
         if (!m.is_v1()) {
             if (!c.cohort->keep.partition.empty()) t.partition = c.cohort->keep.partition;
@@ -101,24 +137,35 @@ private:
     std::expected<attempt, std::string> attempt_sets(const std::vector<candidate>& list) const {
         attempt out{{}, {}, view_->tree->clone()};
         cpuset::target wish;
-        const auto there = out.after.paths();
         for (const candidate& c : list) {
-            const std::string path = path_of(c);
-            if (std::ranges::find(there, path) != there.end()) {
-                const operation gone{.what = verb::rmdir, .path = path};
-                if (const auto a = out.after.perform(gone); !a.ok()) return std::unexpected("set \"" + path + "\" is there and in use: " + a.why);
-                out.leftovers.push_back(gone);
-            }
-            wish.sets.push_back(wish_of(c, out.after));
+            if (auto gone = clear(out, path_of(c, list)); !gone) return std::unexpected(gone.error());
+        }
+        for (const candidate& c : list) {
+            wish.sets.push_back(wish_of(c, list, out.after));
+            if (needs_leaf(c, list)) wish.sets.push_back({.path = fmt::format("{}/{}", path_of(c, list), leaf)});
         }
         out.plan = cpuset::make_plan(out.after, view_->machine, wish);
         if (!out.plan.holds()) return std::unexpected(out.plan.refusals.front());
         for (const cpuset::plan_step& s : out.plan.steps) out.after.perform(s.what);
         for (const candidate& c : list) {
-            const cpumask has = cpus_of(out.after, path_of(c), effective_file());
-            if (has != c.cohort->cpus) return std::unexpected(fmt::format("set \"{}\" would have {}, not {}", path_of(c), cpus_text(has), cpus_text(c.cohort->cpus)));
+            const std::string path = path_of(c, list);
+            const cpumask has = cpus_of(out.after, path, effective_file()), wanted = c.cohort->cpus - taken_from(c, list);
+            if (has != wanted) return std::unexpected(fmt::format("set \"{}\" would have {}, not {}", path, cpus_text(has), cpus_text(wanted)));
         }
         return out;
+    }
+
+    /// What a run that was killed has left there, the innermost first.
+    std::expected<void, std::string> clear(attempt& a, const std::string& path) const {
+        std::vector<std::string> there = a.after.paths();
+        std::erase_if(there, [&](const std::string& p) { return p != path && !p.starts_with(path + "/"); });
+        std::ranges::sort(there, std::greater<>{}, [](const std::string& p) { return p.size(); });
+        for (const std::string& p : there) {
+            const operation gone{.what = verb::rmdir, .path = p};
+            if (const auto done = a.after.perform(gone); !done.ok()) return std::unexpected("set \"" + p + "\" is there and in use: " + done.why);
+            a.leftovers.push_back(gone);
+        }
+        return {};
     }
 
     std::vector<step> make_sets(const std::vector<candidate>& wanted) {
@@ -140,19 +187,31 @@ private:
             }
         }
         if (taken.empty()) return {};
-        for (const candidate& c : taken) keep_in_set(c);
+        for (const candidate& c : taken) keep_in_set(c, taken);
+        for (const candidate& c : taken) leave_to_partitions(c, taken);
         partitions_leave_others_alone(found->after);
         offline_in_sets(out_, found->after);
         return steps_of(*found);
     }
 
-    void keep_in_set(const candidate& c) {
+    /// Jobs of a cohort run on what partitions inside of it leave.
+    void leave_to_partitions(const candidate& c, const std::vector<candidate>& all) {
+        const cpumask gone = taken_from(c, all);
+        for (job_plan& j : out_.jobs) {
+            if (gone.empty() || j.spec.cohort != c.spec->name) continue;
+            j.cpus = j.cpus - gone;
+            if (!j.cpus.empty()) continue;
+            out_.refusals.push_back({{in_.file, j.spec.at, "job \"" + j.spec.name + "\"", fmt::format("no CPU is left for it: the partitions inside of cohort \"{}\" have {}", c.spec->name, cpus_text(gone))}});
+        }
+    }
+
+    void keep_in_set(const candidate& c, const std::vector<candidate>& all) {
         keeping& k = c.cohort->keep;
         k.by = keeping::form::kernel;
         k.backend = view_->about;
-        k.set = path_of(c);
-        k.procs = view_->place.directory(k.set) + "/cgroup.procs";
-        if (view_->tree->is_v1() && (k.partition == "root" || k.partition == "isolated")) {
+        k.set = path_of(c, all);
+        k.procs = view_->place.directory(needs_leaf(c, all) ? fmt::format("{}/{}", k.set, leaf) : k.set) + "/cgroup.procs";
+        if (view_->tree->is_v1() && is_partition(k.partition)) {
             k.fallback = "version 1 has no partitions: cpuset.cpu_exclusive stands in for one";
             k.partition.clear();
         }
@@ -190,6 +249,7 @@ private:
     }
 
     const spec& in_;
+    const kinship& kin_;
     plan& out_;
     const cpuset_view* view_;
 };
@@ -216,7 +276,7 @@ void promise_of_emulation(cohort_plan& c, bool has_pipe) {
             if (l.what == what) c.advisory.push_back(l.what + ": " + l.why);
         }
     };
-    if (k.partition == "root" || k.partition == "isolated") limit("exclusive CPUs, partitions");
+    if (is_partition(k.partition)) limit("exclusive CPUs, partitions");
     if (k.partition == "isolated") limit("isolated");
     c.advisory.push_back("a command can widen its own affinity: that is looked for, and taken back, several times a second; not so for what it has started itself");
     if (k.mems.empty()) c.advisory.push_back("memory may come from any node");
@@ -225,7 +285,7 @@ void promise_of_emulation(cohort_plan& c, bool has_pipe) {
 
 }  // namespace
 
-std::vector<step> plan_cpusets(const spec& in, plan& out) { return set_planner(in, out).run(); }
+std::vector<step> plan_cpusets(const spec& in, const kinship& kin, plan& out) { return set_planner(in, kin, out).run(); }
 
 void promise_cpus(cohort_plan& c, const plan& p) {
     switch (c.keep.by) {

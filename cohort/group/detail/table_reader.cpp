@@ -11,7 +11,14 @@
 namespace cohort::group::detail {
 namespace {
 
-/// What a person calls the type of a TOML value.
+std::string join(const std::vector<std::string>& words) {
+    std::string out;
+    for (const std::string& w : words) out += (out.empty() ? "" : ", ") + w;
+    return out;
+}
+
+}  // namespace
+
 std::string_view type_text(const toml::node& node) {
     switch (node.type()) {
         case toml::node_type::string: return "a string";
@@ -29,14 +36,6 @@ bool is_name(std::string_view text) {
     if (text.empty() || text.size() > 64 || !letter(text[0])) return false;
     return std::all_of(text.begin(), text.end(), [&](char c) { return letter(c) || c == '-' || c == '.'; });
 }
-
-std::string join(const std::vector<std::string>& words) {
-    std::string out;
-    for (const std::string& w : words) out += (out.empty() ? "" : ", ") + w;
-    return out;
-}
-
-}  // namespace
 
 place place_of(const toml::node& node) {
     return {static_cast<int>(node.source().begin.line), static_cast<int>(node.source().begin.column)};
@@ -167,6 +166,15 @@ std::optional<std::uint64_t> table_reader::bytes(std::string_view key) {
     } else {
         wrong_type(*n, key, "a number of bytes or a size such as \"64K\"");
     }
+    return std::nullopt;
+}
+
+std::optional<std::uint64_t> table_reader::duration(std::string_view key) {
+    const auto text = string(key);
+    if (!text) return std::nullopt;
+    auto time = parse_duration(*text);
+    if (time) return *time;
+    fault_at(at(key), fmt::format("key \"{}\": \"{}\": {}", key, *text, time.error().reason));
     return std::nullopt;
 }
 

@@ -16,6 +16,11 @@ namespace cohort::group::detail {
 place place_of(const toml::node& node);
 place place_of(const toml::key& key);
 
+/// 1 to 64 letters, digits, '-', '_' and '.', the first a letter, digit or '_'.
+bool is_name(std::string_view text);
+/// What a person calls the type of a TOML value: "a string".
+std::string_view type_text(const toml::node& node);
+
 /// Collects the faults of one file.
 class fault_list {
 public:
@@ -34,6 +39,13 @@ void read_toml(const std::string& file, std::string_view text, fault_list& fault
 
 /// An environment without variables, for files in which no string is a path.
 inline const environment no_environment = [](std::string_view) { return std::optional<std::string>(); };
+
+/// By what a room keeps what it is asked for, as it is written.
+inline const std::vector<std::string> policy_words = {"require", "prefer", "emulate"};
+template <class Policy>
+Policy policy_of(std::string_view word) {
+    return word == "require" ? Policy::require : word == "prefer" ? Policy::prefer : Policy::emulate;
+}
 
 class table_reader {
 public:
@@ -59,6 +71,8 @@ public:
     /// A number, whole or not.
     std::optional<double> real(std::string_view key, double low, double high);
     std::optional<std::uint64_t> bytes(std::string_view key);
+    /// In nanoseconds.
+    std::optional<std::uint64_t> duration(std::string_view key);
     std::optional<std::vector<std::string>> strings(std::string_view key);
     /// Where each entry of a list stands.
     std::vector<place> entries_at(std::string_view key) const;
