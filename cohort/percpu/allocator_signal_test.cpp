@@ -347,6 +347,9 @@ TEST(percpu_fork, every_cpu_of_the_forking_thread_is_present_before) {
 }
 
 TEST(percpu_fork, children_and_parent_go_on_while_threads_allocate) {
+#if defined(__SANITIZE_ADDRESS__)
+    GTEST_SKIP() << "gcc 12's AddressSanitizer leaves malloc() locked in a child, where another thread was in it";
+#endif
     const watchdog dog(120);
     const unsigned seed = std::random_device{}();
     SCOPED_TRACE("seed " + std::to_string(seed));

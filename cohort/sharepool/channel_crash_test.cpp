@@ -11,12 +11,6 @@
 #include <cohort/sharepool/testing/shared.hpp>
 #include <cohort/sys/thread.hpp>
 
-#if defined(__clang__)
-#define COHORT_AS_IT_STANDS [[gnu::noinline]]
-#else
-#define COHORT_AS_IT_STANDS [[gnu::noipa]]
-#endif
-
 namespace cohort::sharepool {
 namespace {
 

@@ -12,13 +12,6 @@
 #include <cohort/sys/shared_memory.hpp>
 #include <cohort/sys/thread.hpp>
 
-// No part of it elsewhere, and nothing of elsewhere known in it: its instructions are what is walked.
-#if defined(__clang__)
-#define COHORT_AS_IT_STANDS [[gnu::noinline]]
-#else
-#define COHORT_AS_IT_STANDS [[gnu::noipa]]
-#endif
-
 namespace cohort::sharepool {
 namespace {
 

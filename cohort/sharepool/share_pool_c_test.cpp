@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /// The C header with openEuler's signatures: what it answers, against a broker in this process. A whole program of it: examples/sharepool/kapi.c.
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstring>
@@ -21,6 +24,27 @@ constexpr unsigned long rw = PROT_READ | PROT_WRITE;
 #define COHORT_MUST(what) \
     if (!(what)) return std::fprintf(stderr, "line %d: %s\n", __LINE__, sp_last_error()), __LINE__ & 127
 
+/// f in a child that is attached to nothing yet, with a broker in this process: its thread begins after the fork (start_program() says why).
+template <class F>
+int beside_a_broker(F f) {
+    const sys::testing::scratch_dir dir;
+    const std::string socket = dir / "pool.sock";
+    int begun[2];
+    EXPECT_EQ(::pipe2(begun, O_CLOEXEC), 0);
+    sys::testing::child_process child(::fork());
+    if (child.pid() == 0) {
+        ::close(begun[1]);
+        char none;
+        (void)!::read(begun[0], &none, 1);
+        ::setenv("COHORT_SOCKET", socket.c_str(), 1);
+        ::_exit(f());
+    }
+    const running_broker b({.socket = socket, .patience = std::chrono::seconds(30)});
+    ::close(begun[0]), ::close(begun[1]);
+    const int status = child.wait();
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
 TEST(share_pool_c, without_a_broker_everything_is_refused) {
     EXPECT_EQ(in_forked_child([] {
                   ::setenv("COHORT_SOCKET", "/nowhere/pool.sock", 1);
@@ -33,9 +57,7 @@ TEST(share_pool_c, without_a_broker_everything_is_refused) {
 }
 
 TEST(share_pool_c, groups_of_both_generations) {
-    const running_broker b;
-    EXPECT_EQ(in_forked_child([&] {
-                  ::setenv("COHORT_SOCKET", b.socket().c_str(), 1);
+    EXPECT_EQ(beside_a_broker([] {
                   const int me = ::getpid();
                   int ids[2] = {}, num = 2;
                   COHORT_MUST(mg_sp_group_id_by_pid(me, ids, &num) == -ENODEV);
@@ -70,9 +92,7 @@ TEST(share_pool_c, groups_of_both_generations) {
 }
 
 TEST(share_pool_c, memory_of_the_kernel_is_a_token) {
-    const running_broker b;
-    EXPECT_EQ(in_forked_child([&] {
-                  ::setenv("COHORT_SOCKET", b.socket().c_str(), 1);
+    EXPECT_EQ(beside_a_broker([] {
                   const int me = ::getpid(), fd = ::memfd_create("kernel", MFD_CLOEXEC);
                   COHORT_MUST(mg_sp_group_add_task(me, rw, 7) == 7);
                   COHORT_MUST(::ftruncate(fd, 3 * 4096) == 0 && ::pwrite(fd, "second", 7, 4096) == 7);
@@ -124,9 +144,7 @@ TEST(share_pool_c, memory_of_the_kernel_is_a_token) {
 }
 
 TEST(share_pool_c, notifiers_are_told_of_a_group_that_died) {
-    const running_broker b;
-    EXPECT_EQ(in_forked_child([&] {
-                  ::setenv("COHORT_SOCKET", b.socket().c_str(), 1);
+    EXPECT_EQ(beside_a_broker([] {
                   static std::atomic<int> died{0};
                   notifier_block nb{.notifier_call = [](notifier_block*, unsigned long, void* g) { return died = static_cast<sp_group*>(g)->id, 0; }, .next = nullptr, .priority = 0};
                   COHORT_MUST(sp_register_notifier(nullptr) == -EINVAL);

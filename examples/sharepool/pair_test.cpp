@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Producer and consumer as two processes that a broker brings together: to the end, and with the producer killed.
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -28,27 +25,11 @@ public:
     program(const std::string& socket, std::vector<std::string> words) {
         int from[2];
         if (::pipe2(from, O_CLOEXEC) != 0) std::abort();
-        std::vector<char*> argv;
-        for (std::string& w : words) argv.push_back(w.data());
-        argv.push_back(nullptr);
-        pid_ = ::fork();
-        if (pid_ == 0) {
-            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-            ::dup2(from[1], 1);
-            ::setenv("COHORT_SOCKET", socket.c_str(), 1);
-            ::setenv("COHORT_POOL_JOIN", "7", 1);
-            ::execv(argv[0], argv.data());
-            ::_exit(127);
-        }
+        child_ = sys::testing::start_program(std::move(words), {"COHORT_SOCKET=" + socket, "COHORT_POOL_JOIN=7"}, -1, from[1]);
         ::close(from[1]);
         out_ = ::fdopen(from[0], "r");
     }
-    ~program() {
-        std::fclose(out_);
-        if (pid_ == 0) return;
-        ::kill(pid_, SIGKILL);
-        (void)wait();
-    }
+    ~program() { std::fclose(out_); }
     program(const program&) = delete;
     program& operator=(const program&) = delete;
     std::string line() {
@@ -58,15 +39,11 @@ public:
         if (s.ends_with('\n')) s.pop_back();
         return s;
     }
-    void kill() const { ::kill(pid_, SIGKILL); }
-    int wait() {
-        int status = 0;
-        ::waitpid(std::exchange(pid_, 0), &status, 0);
-        return status;
-    }
+    void kill() const { child_.kill(); }
+    int wait() { return child_.wait(); }
 
 private:
-    pid_t pid_ = 0;
+    sys::testing::child_process child_;
     FILE* out_ = nullptr;
 };
 

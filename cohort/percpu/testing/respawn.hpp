@@ -8,13 +8,13 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <string>
-#include <vector>
+
+#include <cohort/sys/testing/child_process.hpp>
 
 namespace cohort::percpu::testing {
 
@@ -29,18 +29,7 @@ inline bool in_program_with(const std::string& name, const std::string& value) {
     if (const char* now = std::getenv(name.c_str()); now && now == value) return true;
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
     const std::string filter = std::string("--gtest_filter=") + info->test_suite_name() + "." + info->name();
-    // The link itself leads to valgrind, under valgrind.
-    char self[4096] = {};
-    EXPECT_GT(::readlink("/proc/self/exe", self, sizeof self - 1), 0);
-    const pid_t child = ::fork();
-    if (child == 0) {
-        ::setenv(name.c_str(), value.c_str(), 1);
-        ::unsetenv("GTEST_OUTPUT");
-        ::execl(self, self, filter.c_str(), "--gtest_output=", static_cast<char*>(nullptr));
-        ::_exit(127);
-    }
-    int status = -1;
-    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    const int status = sys::testing::start_program({sys::testing::this_program(), filter, "--gtest_output="}, {name + '=' + value, "GTEST_OUTPUT"}).wait();
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << name << "=" << value << ": status " << status;
     return false;
 }
@@ -48,11 +37,10 @@ inline bool in_program_with(const std::string& name, const std::string& value) {
 /// Runs f in a forked child; its answer is the child's exit status, -1 that it died otherwise.
 template <class F>
 int in_forked_child(F f) {
-    const pid_t child = ::fork();
-    if (child == 0) ::_exit(f());
-    int status = -1;
-    if (::waitpid(child, &status, 0) != child || !WIFEXITED(status)) return -1;
-    return WEXITSTATUS(status);
+    sys::testing::child_process child(::fork());
+    if (child.pid() == 0) ::_exit(f());
+    const int status = child.wait();
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 }  // namespace cohort::percpu::testing

@@ -4,9 +4,6 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -21,6 +18,7 @@
 #include <cohort/sharepool/broker/broker.hpp>
 #include <cohort/sharepool/broker/client.hpp>
 #include <cohort/sharepool/share_pool.hpp>
+#include <cohort/sys/testing/child_process.hpp>
 #include <cohort/sys/testing/scratch_dir.hpp>
 
 namespace cohort::sharepool::testing {
@@ -79,20 +77,8 @@ public:
     explicit process(const std::string& socket, bool reads = true) {
         int to[2], from[2];
         if (::pipe2(to, O_CLOEXEC) != 0 || ::pipe2(from, O_CLOEXEC) != 0) std::abort();
-        char self[4096] = {};
-        if (::readlink("/proc/self/exe", self, sizeof self - 1) <= 0) std::abort();
-        pid_ = ::fork();
-        if (pid_ == 0) {
-            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-            const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-            ::dup2(to[0], 0), ::dup2(from[1], 1);
-            (void)nothing;
-            ::setenv("COHORT_SOCKET", socket.c_str(), 1);
-            ::setenv("COHORT_TEST_MEMBER", "1", 1);
-            ::unsetenv("GTEST_OUTPUT");
-            ::execl(self, self, "--gtest_also_run_disabled_tests", "--gtest_filter=member_program.DISABLED_run", "--gtest_output=", static_cast<char*>(nullptr));
-            ::_exit(127);
-        }
+        child_ = sys::testing::start_program({sys::testing::this_program(), "--gtest_also_run_disabled_tests", "--gtest_filter=member_program.DISABLED_run", "--gtest_output="},
+                                             {"COHORT_SOCKET=" + socket, "COHORT_TEST_MEMBER=1", "GTEST_OUTPUT"}, to[0], from[1]);
         ::close(to[0]), ::close(from[1]);
         in_ = from[0], out_ = to[1];
         // What gtest prints before its test comes first.
@@ -100,16 +86,12 @@ public:
             if (line.empty() && ended_) std::abort();
         }
     }
-    process(process&& o) noexcept : pid_(std::exchange(o.pid_, 0)), in_(std::exchange(o.in_, -1)), out_(std::exchange(o.out_, -1)), ended_(o.ended_) {}
+    process(process&& o) noexcept : child_(std::move(o.child_)), in_(std::exchange(o.in_, -1)), out_(std::exchange(o.out_, -1)), ended_(o.ended_) {}
     process& operator=(process&&) = delete;
     ~process() {
-        if (pid_ > 0) {
-            kill();
-            wait();
-        }
         if (in_ >= 0) ::close(in_), ::close(out_);
     }
-    int pid() const { return pid_; }
+    int pid() const { return child_.pid(); }
     /// What it answers: "ok ..." or "ECODE: why"; "": it has ended.
     std::string tell(const std::string& line) {
         say(line);
@@ -131,18 +113,11 @@ public:
         }
     }
     /// With SIGSTOP: all its threads have stopped when this returns.
-    void kill(int signal = SIGKILL) const {
-        ::kill(pid_, signal);
-        if (int status = 0; signal == SIGSTOP) ::waitpid(pid_, &status, WUNTRACED);
-    }
-    int wait() {
-        int status = 0;
-        ::waitpid(std::exchange(pid_, 0), &status, 0);
-        return status;
-    }
+    void kill(int signal = SIGKILL) const { child_.kill(signal); }
+    int wait() { return child_.wait(); }
 
 private:
-    pid_t pid_ = 0;
+    sys::testing::child_process child_;
     int in_ = -1, out_ = -1;
     bool ended_ = false;
 };

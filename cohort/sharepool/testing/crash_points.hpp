@@ -41,6 +41,13 @@ struct sequence_descriptor {
 };
 extern "C" [[gnu::weak]] const sequence_descriptor __start___rseq_cs[], __stop___rseq_cs[];  // NOLINT(bugprone-reserved-identifier): the linker's names; weak, for there may be none
 
+// For what is walked: no part of it elsewhere, and nothing of elsewhere known in it.
+#if defined(__clang__)
+#define COHORT_AS_IT_STANDS [[gnu::noinline]]
+#else
+#define COHORT_AS_IT_STANDS [[gnu::noipa]]
+#endif
+
 namespace cohort::sharepool::testing {
 
 using address = std::uint64_t;

@@ -3,9 +3,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -15,6 +13,7 @@
 #include <cohort/sharepool/group.hpp>
 #include <cohort/sharepool/member.hpp>
 #include <cohort/sys/rseq.hpp>
+#include <cohort/sys/testing/child_process.hpp>
 
 namespace cohort::sharepool::testing {
 
@@ -82,38 +81,16 @@ private:
 };
 
 /// A child that runs f as a member of g; it ends with 0 when f returns, without destructors of the test's.
-class child {
+class child : public sys::testing::child_process {
 public:
-    child(const group& g, const std::function<void(member&)>& f) : pid_(::fork()) {
-        if (pid_ != 0) return;
+    child(const group& g, const std::function<void(member&)>& f) : child_process(::fork()) {
+        if (pid() != 0) return;
         {
             member m = join(g);
             f(m);
         }
         ::_exit(::testing::Test::HasFailure() ? 1 : 0);
     }
-    child(child&& o) noexcept : pid_(std::exchange(o.pid_, 0)) {}
-    child& operator=(child&& o) noexcept {
-        std::swap(pid_, o.pid_);
-        return *this;
-    }
-    ~child() {
-        if (pid_ > 0) {
-            kill();
-            wait();
-        }
-    }
-    int pid() const { return pid_; }
-    void kill() const { ::kill(pid_, SIGKILL); }
-    /// Its wait status.
-    int wait() {
-        int status = 0;
-        ::waitpid(std::exchange(pid_, 0), &status, 0);
-        return status;
-    }
-
-private:
-    int pid_;
 };
 
 }  // namespace cohort::sharepool::testing
