@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstdint>
 
-namespace cohort::coresched::detail {
+namespace cohort {
 
 class histogram {
 public:
@@ -49,4 +49,4 @@ private:
     std::uint64_t total_ = 0;
 };
 
-}  // namespace cohort::coresched::detail
+}  // namespace cohort

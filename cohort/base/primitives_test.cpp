@@ -8,6 +8,7 @@
 #include <set>
 #include <thread>
 
+#include <cohort/base/histogram.hpp>
 #include <cohort/base/ida.hpp>
 #include <cohort/base/mutex.hpp>
 #include <cohort/base/refcount.hpp>
@@ -314,6 +315,17 @@ TEST(guarded, reaches_its_value_only_under_its_lock) {
     });
     EXPECT_EQ(numbers.lock()->size(), 2001u);
     EXPECT_EQ((*numbers.lock()).front(), 1);
+}
+
+TEST(histogram, percentiles_are_within_a_thirty_second) {
+    histogram h;
+    EXPECT_EQ(h.percentile(50), 0u);
+    for (std::uint64_t v = 1; v <= 100'000; ++v) h.add(v * 1000);
+    EXPECT_NEAR(static_cast<double>(h.percentile(50)), 5e7, 5e7 / 32);
+    EXPECT_NEAR(static_cast<double>(h.percentile(99)), 9.9e7, 9.9e7 / 32);
+    EXPECT_GE(h.percentile(100), 100'000'000u);
+    h.add(~std::uint64_t{0});
+    EXPECT_EQ(h.percentile(100), ~std::uint64_t{0});
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include <cohort/base/check.hpp>
+#include <cohort/base/histogram.hpp>
 #include <cohort/base/mutex.hpp>
 #include <cohort/coresched/detail/presence.hpp>
 
@@ -173,7 +174,7 @@ executor_report executor::report() const {
     r.wide = impl_->wide_.load(std::memory_order_relaxed);
     lock_guard hold(impl_->lock_);
     std::vector<task_figures> by_tenant(impl_->tenants_.size());
-    detail::histogram changes;
+    histogram changes;
     for (const auto& c : impl_->cores_) {
         c->room.with_books([&](detail::books& b, std::uint64_t now) {
             const detail::state& s = b.ledger(now);

@@ -7,7 +7,7 @@
 #include <random>
 
 #include <cohort/base/check.hpp>
-#include <cohort/coresched/detail/histogram.hpp>
+#include <cohort/base/histogram.hpp>
 #include <cohort/coresched/scenario.hpp>
 
 namespace cohort::coresched {
@@ -28,7 +28,7 @@ struct course {
     std::uint64_t work = 0;
     std::size_t partner = 0;
     std::uint64_t runnable_since = never;
-    detail::histogram waits = {};
+    histogram waits = {};
 };
 
 struct event {

@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cohort/coresched/detail/histogram.hpp>
 #include <cohort/sys/os.hpp>
 
 namespace cohort::coresched {
@@ -152,17 +151,6 @@ TEST(simulate, what_cannot_be_is_refused_with_a_reason) {
     EXPECT_EQ(why({.tasks = {{.name = "a"}}, .events = {{.what = change::share_to, .task = "a", .target = "b"}}}), "event at 0 us: share with task \"b\": EINVAL: there is none of this name");
     EXPECT_EQ(why({.events = {{.what = change::offline, .cpu = 9}}}), "event at 0 us: take CPU 9 on- or offline: EINVAL: the machine has 0-1");
     EXPECT_NE(why({.smt_yield = 2.5}).find("it is 1 to the number of siblings, 2"), std::string::npos);
-}
-
-TEST(histogram, percentiles_are_within_a_thirty_second) {
-    detail::histogram h;
-    EXPECT_EQ(h.percentile(50), 0u);
-    for (std::uint64_t v = 1; v <= 100'000; ++v) h.add(v * 1000);
-    EXPECT_NEAR(static_cast<double>(h.percentile(50)), 5e7, 5e7 / 32);
-    EXPECT_NEAR(static_cast<double>(h.percentile(99)), 9.9e7, 9.9e7 / 32);
-    EXPECT_GE(h.percentile(100), 100'000'000u);
-    h.add(~std::uint64_t{0});
-    EXPECT_EQ(h.percentile(100), ~std::uint64_t{0});
 }
 
 }  // namespace

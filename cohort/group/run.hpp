@@ -63,6 +63,7 @@ struct job_report {
     std::uint64_t blocks = 0, ordered = 0;     // jobs through padata; completions seen in order
     std::string control;                // of a pipe, while it runs: its control directory
     std::uint64_t window = 0, window_bytes = 0, waits = 0;  // of a pipe: blocks and bytes in flight at most; times its reader waited for room
+    std::optional<stream::block_latency> latency;  // of a pipe that ended well
     std::string stuck;                  // of a pipe: the block that held all others up for 10 seconds or more, the last of them
     double started = 0, seconds = 0;    // since the run began; of the work without the check
     double cpu_seconds = 0;             // of the job's processes; of a pipe: its reader, blocks and commands

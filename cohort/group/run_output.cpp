@@ -54,6 +54,10 @@ nlohmann::json job_json(const job_report& j) {
     out["state"] = names[static_cast<int>(j.state)];
     if (j.pipe && ended(j.state)) out["order"] = {{"blocks", j.blocks}, {"in_order", j.ordered}};
     if (j.pipe && j.window > 0) out["window"] = {{"blocks", j.window}, {"bytes", j.window_bytes}, {"waits", j.waits}};
+    if (j.latency) {
+        const auto seconds = [](std::uint64_t ns) { return static_cast<double>(ns) / 1e9; };
+        out["latency"] = {{"p50_seconds", seconds(j.latency->p50_ns)}, {"p99_seconds", seconds(j.latency->p99_ns)}, {"max_seconds", seconds(j.latency->max_ns)}};
+    }
     if (j.flow && j.window > 0) {
         out["flow"] = {{"records", j.flow->records}, {"results", j.flow->results}, {"producer_waits", j.flow->producer_waits}, {"workers_wait", j.flow->workers_wait}, {"consumer_waits", j.flow->consumer_waits}, {"freed_after", j.flow->left}};
     }
@@ -151,8 +155,10 @@ std::string report_text(const plan& p, const run_report& r) {
                                human_bytes(static_cast<double>(j.window_bytes)), j.flow->records, j.flow->results, j.flow->producer_waits, j.flow->workers_wait, j.flow->consumer_waits,
                                j.flow->left > 0 && j.state != job_state::ok ? fmt::format("; {} objects that its processes had left were freed", j.flow->left) : "");
         } else if (j.window > 0) {
-            out += fmt::format("  \"{}\": {} blocks and {} in flight at most; its reader waited {} times for room{}\n", j.name, j.window,
-                               human_bytes(static_cast<double>(j.window_bytes)), j.waits, j.stuck.empty() ? "" : "; stuck: " + j.stuck);
+            const auto human_ns = [](std::uint64_t ns) { return human_seconds(static_cast<double>(ns) / 1e9); };
+            out += fmt::format("  \"{}\": {} blocks and {} in flight at most; its reader waited {} times for room{}{}\n", j.name, j.window, human_bytes(static_cast<double>(j.window_bytes)), j.waits,
+                               j.latency ? fmt::format("; a block took {} from reader to output, 99 % at most {}, all at most {}", human_ns(j.latency->p50_ns), human_ns(j.latency->p99_ns), human_ns(j.latency->max_ns)) : "",
+                               j.stuck.empty() ? "" : "; stuck: " + j.stuck);
         }
     }
     for (const job_report& j : r.jobs) {

@@ -147,6 +147,7 @@ bool ordered_run::submit(std::unique_ptr<piece> p, std::uint64_t bytes) {
     if (doomed()) return false;
     p->bytes = static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, ~std::uint32_t{0}));
     p->offset = read_;
+    p->read_at = os_.now();
     read_ += p->length;
     for (bool told = false;;) {
         auto r = shell_->do_parallel(*p);
@@ -204,7 +205,8 @@ void ordered_run::deliver(piece& p) {
         } catch (const std::exception& e) {
             done = fail(EIO, in_.name(), "work on a block", e.what());
         }
-        if (!done) fail_with(std::move(done.error()));
+        if (done) latency_.add(os_.now() - p.read_at);
+        else fail_with(std::move(done.error()));
     }
     done_in_ += p.length;
     {
@@ -259,6 +261,7 @@ result<pipe_report> ordered_run::finish(const std::function<result<void>()>& las
         out.waits = stats.waits;
     }
     out.window = window_;
+    out.latency = {latency_.percentile(50), latency_.percentile(99), latency_.percentile(100)};
     {
         std::scoped_lock hold(lock_);
         out.stuck = stuck_;

@@ -71,6 +71,11 @@ struct pipe_options {
     std::stop_token stop = {};                                     ///< ends the run with ECANCELED
 };
 
+/// Of blocks, from the reader's hands to the output, the wait for room, for a worker and for the turn included: to within 1/32.
+struct block_latency {
+    std::uint64_t p50_ns = 0, p99_ns = 0, max_ns = 0;
+};
+
 struct pipe_report {
     std::uint64_t bytes_in = 0, bytes_out = 0;
     std::uint64_t blocks = 0;           ///< jobs that went through the shell
@@ -85,6 +90,7 @@ struct pipe_report {
     std::uint64_t block_bytes = 0, memory = 0;
     std::uint64_t window = 0;           ///< blocks that may be in flight, besides the limit in bytes
     std::uint64_t waits = 0;            ///< times the reader waited for room
+    block_latency latency;
     std::string stuck;                  ///< the block that held all others up for longer than stuck_after, the last of them; empty: none did
     std::string input, output;          ///< as a person calls them
 };

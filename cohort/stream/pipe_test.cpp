@@ -45,6 +45,20 @@ protected:
     sys::testing::scratch_dir dir_;
 };
 
+TEST_F(run_pipe_test, a_blocks_latency_is_from_the_reader_to_the_output) {
+    put("in", bytes(30'000, 'a'));
+    auto o = command({"sh", "-c", "sleep 0.1; cat"});
+    o.workers = 1;  // so that the second block waits for the first, and the third for both
+    const auto r = run_pipe(o, sys::real());
+    ASSERT_TRUE(r) << r.error().line();
+    EXPECT_EQ(r->blocks, 3u);
+    const auto [p50, p99, max] = r->latency;
+    EXPECT_GE(p50, 200'000'000u);
+    EXPECT_GE(max, 300'000'000u);
+    EXPECT_TRUE(p50 <= p99 && p99 <= max) << p50 << ' ' << p99 << ' ' << max;
+    EXPECT_LE(static_cast<double>(max), r->seconds * 1e9 * 33 / 32);
+}
+
 TEST_F(run_pipe_test, packs_and_unpacks_and_reports_what_it_did) {
     const bytes in = text(123456);
     put("in", in);

@@ -172,6 +172,8 @@ TEST_F(padata_cli, masks_of_a_running_job_of_a_cohort_are_set_and_its_window_is_
     const auto report = json_of("report.json");
     EXPECT_GT(report["jobs"][0]["window"]["blocks"], 0) << report;
     EXPECT_GT(report["jobs"][0]["window"]["bytes"], 0);
+    EXPECT_GT(report["jobs"][0]["latency"]["p50_seconds"], 0);
+    EXPECT_LE(report["jobs"][0]["latency"]["p99_seconds"], report["jobs"][0]["latency"]["max_seconds"]);
     EXPECT_TRUE(report["jobs"][0]["stuck"].is_null());
 }
 

@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <cohort/coresched/detail/histogram.hpp>
+#include <cohort/base/histogram.hpp>
 #include <cohort/coresched/detail/overlap.hpp>
 #include <cohort/coresched/detail/state.hpp>
 

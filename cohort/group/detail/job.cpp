@@ -192,6 +192,7 @@ result<void> runner::pipe() {
         r.window = done->window;
         r.window_bytes = done->memory;
         r.waits = done->waits;
+        r.latency = done->latency;
         r.stuck = done->stuck;
         r.threads = done->workers;
         r.cpu_seconds = reader_cpu + done->work_cpu_seconds + done->child_cpu_seconds + producer_cpu;

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 
+#include <cohort/base/histogram.hpp>
 #include <cohort/percpu/allocator.hpp>
 #include <cohort/padata/control.hpp>
 #include <cohort/padata/instance.hpp>
@@ -40,6 +41,7 @@ public:
 
     ordered_run& run;
     std::uint64_t offset = 0, length = 0;  ///< the block's place in the input
+    std::uint64_t read_at = 0;             ///< ns: when the reader handed it on
     result<void> worked;                   ///< what work() said
 
     void parallel() final;
@@ -136,6 +138,7 @@ private:
     std::optional<error> failure_;                // [guarded: lock_]
     std::uint64_t done_in_ = 0;                   // [holder of the turn] input bytes behind the turn
     std::uint64_t shown_at_ = 0;                  // [holder of the turn]
+    histogram latency_;                           // [holder of the turn] ns from the reader to the output
     std::mutex note_lock_;
     std::string stuck_;                           // [guarded: lock_] for the report
 
