@@ -8,6 +8,7 @@
 
 int main(int argc, char** argv) {
     if (argc == 3 && !std::strcmp(argv[1], "--possible-cpus-child")) return cohort::bench::possible_cpus_child(std::atof(argv[2]));
+    if (argc > 1 && !std::strcmp(argv[1], "--flow-stage")) return cohort::bench::flow_stage_child(argc - 2, argv + 2);
     cohort::bench::settings s;
     for (int i = 1; i < argc; i += 2) {
         const char* value = i + 1 < argc ? argv[i + 1] : nullptr;
@@ -39,6 +40,7 @@ int main(int argc, char** argv) {
     cohort::bench::run_cpuset(s);
     cohort::bench::run_sharepool(s);
     cohort::bench::run_sharepool_broker(s);
+    cohort::bench::run_flow(s);
     cohort::bench::run_coresched_executor(s);
     cohort::bench::run_coresched(s);
     return 0;

@@ -123,9 +123,12 @@ void run_cpuset_plan(const settings& s);
 void run_cpuset(const settings& s);
 void run_sharepool(const settings& s);
 void run_sharepool_broker(const settings& s);
+void run_flow(const settings& s);
 void run_coresched_executor(const settings& s);
 void run_coresched(const settings& s);
 /// What the program does when percpu/possible_cpus starts it again with another number of CPUs.
 int possible_cpus_child(double scale);
+/// One process of a flow, which run_flow() starts; the words are those of stream::flow::words().
+int flow_stage_child(int argc, char** argv);
 
 }  // namespace cohort::bench
