@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #   make          install what is missing (apt), build programs, tests and benchmarks into build/
-#   make demo     the main job on real input: two tenants share this machine
+#   make demo     the main job on real input: two tenants share this machine; a noisy neighbour, with and without cohorts
 #   make check    build, every test, the checks of the tree; last line: N passed, N failed
 #   make bench    side by side with the peers; build/bench/summary.json and plots
 #   make check-long   the same tests at full length (hours are possible)
@@ -24,9 +24,7 @@ configure: packages
 	@scripts/configure $(BUILD)
 
 demo: all
-	@mkdir -p $(BUILD)/demo
-	@COHORT_WORKDIR=$(abspath $(BUILD))/demo $(BUILD)/cohort up examples/two-tenants.toml --html $(BUILD)/demo/report.html
-	@echo "the same with pictures: $(BUILD)/demo/report.html"
+	@scripts/demo $(BUILD)
 
 check: all
 	@scripts/check $(BUILD)

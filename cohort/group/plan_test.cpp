@@ -111,6 +111,19 @@ TEST(machine_view, groups_cpus_by_core_in_the_machines_order_and_knows_no_core_o
     EXPECT_EQ(m.node_of(2), -1);
 }
 
+TEST(plan, without_cohorts_every_job_may_use_every_cpu_and_pools_stay) {
+    const spec s = spec_of(cohort_text("a", "\"0\"\npartition = \"isolated\"\nmems = \"0\"\npool = \"1M\"") + cohort_text("b", "{ part = \"2/2\" }\ncookie = \"b\"") + exec_text("j", "a"));
+    const plan p = make_plan(without_cohorts(s), grid(2, 2), "/w");
+    EXPECT_TRUE(p.holds());
+    for (const cohort_plan& c : p.cohorts) {
+        EXPECT_EQ(c.cpus, grid(2, 2).possible) << c.name;
+        EXPECT_EQ(c.keep.policy, cpuset_policy::none) << c.name;
+        EXPECT_EQ(c.cookie.name, "") << c.name;
+    }
+    EXPECT_EQ(without_cohorts(s).cohorts[0].pool.bytes, s.cohorts[0].pool.bytes);
+    EXPECT_EQ(p.jobs.size(), 1u);
+}
+
 TEST(plan, halves_are_whole_cores_and_cover_the_machine) {
     const plan p = halves(grid(4, 2));
     EXPECT_EQ(p.cohorts[0].cpus.list(), "0-1,4-5");

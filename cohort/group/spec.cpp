@@ -50,6 +50,16 @@ std::string restart_rule::text() const {
     return out + fmt::format(", after {}{}", seconds(backoff_ns), longest_ns > backoff_ns && max != 1 ? " to " + seconds(longest_ns) : "");
 }
 
+spec without_cohorts(spec s) {
+    for (cohort_spec& c : s.cohorts) {
+        c.cpus = {};
+        c.inside.clear(), c.mems.clear(), c.partition.clear();
+        c.cookie_wish.clear(), c.cookie_parts.clear(), c.cookie.clear();
+        c.cpuset = cpuset_policy::none;
+    }
+    return s;
+}
+
 const cohort_spec* spec::cohort_named(std::string_view name) const {
     const auto it = std::find_if(cohorts.begin(), cohorts.end(), [&](const cohort_spec& c) { return c.name == name; });
     return it == cohorts.end() ? nullptr : &*it;

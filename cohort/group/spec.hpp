@@ -220,6 +220,9 @@ using environment = std::function<std::optional<std::string>(std::string_view na
 /// Whether its CPUs exist is checked by check_cpus() (plan.hpp), which needs a machine. Pure: reads no file.
 spec_reading read_spec(std::string file, std::string_view text, const environment& env);
 
+/// The same jobs on a machine that nobody has divided, to compare with: each cohort may use every CPU and node, and has neither a set nor a cookie. Pools and limits stay.
+spec without_cohorts(spec s);
+
 /// Puts `${NAME}` and `${NAME:-default}` in (`$$` is one `$`; defaults may nest). Errors: EINVAL (unfinished `${`, a variable that is
 /// not set and has no default).
 result<std::string> expand(std::string_view text, const environment& env);

@@ -55,7 +55,7 @@ result<void> write_whole(sys::os& os, const std::string& path, const std::string
 
 void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
-result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json) {
+result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json, bool bare) {
     auto text = read_input(os, path);
     if (!text) return std::unexpected(text.error());
     auto read = group::read_spec(input_name(path), *text, [&](std::string_view name) { return os.getenv(std::string(name)); });
@@ -79,7 +79,7 @@ result<planned> plan_of(sys::os& os, const std::string& path, const std::optiona
     }
     auto here = os.readlink("/proc/self/cwd");
     if (!here) return std::unexpected(here.error());
-    return planned{group::make_plan(read.value, *view, *here), read.value.about, exit_code::ok};
+    return planned{group::make_plan(bare ? group::without_cohorts(read.value) : read.value, *view, *here), read.value.about, exit_code::ok};
 }
 
 }  // namespace cohort::cli

@@ -20,8 +20,8 @@ struct planned {
     exit_code code = exit_code::ok;        // when there is no plan: faults were told, this is the exit code
 };
 
-/// `path` "-" is standard input. `machine` wins over the spec's own [machine]. Errors: those of reading the file and the machine.
-result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json);
+/// `path` "-" is standard input. `machine` wins over the spec's own [machine]. bare: without its cohorts (group::without_cohorts()). Errors: those of reading the file and the machine.
+result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json, bool bare = false);
 
 /// The machine's picture (SVG) with the cohorts' colours. Errors: those of reading the machine.
 result<std::string> map_of_plan(sys::os& os, const group::plan& p);

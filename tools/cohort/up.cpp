@@ -24,6 +24,7 @@ struct options {
     std::optional<std::string> report, html, perfetto;
     bool json = false;
     bool quiet = false;
+    bool bare = false;
 };
 
 /// One square a CPU, filled where the cohort runs; empty text for machines that do not fit a line.
@@ -71,7 +72,7 @@ exit_code code_of(const group::run_report& r) {
 
 outcome bring_up(const options& o) {
     sys::os& os = sys::real();
-    auto planned = plan_of(os, o.spec, std::nullopt, o.json);
+    auto planned = plan_of(os, o.spec, std::nullopt, o.json, o.bare);
     if (!planned) return std::unexpected(planned.error());
     if (!planned->plan) return planned->code;
     const group::plan& p = *planned->plan;
@@ -140,6 +141,7 @@ void add_up(registry& all) {
         .option("--report", o->report, "FILE", "write the report as JSON to FILE too")
         .option("--html", o->html, "FILE", "write the report as a page with pictures to FILE too")
         .option("--perfetto", o->perfetto, "FILE", "write when each job ran as a trace for Perfetto to FILE too")
+        .flag("--bare", o->bare, "the same jobs without their cohorts, to compare: every CPU is everybody's, no set, no cookie")
         .flag("-q,--quiet", o->quiet, "no progress")
         .notes("Stays until the jobs have ended; then everything is put back. An output gets its name only when its job has\n"
                "succeeded and its `verify` command has said yes. A failing job lets the others go on, unless the spec says\n"
