@@ -126,6 +126,17 @@ TEST_F(flows, have_exec_jobs_beside_them_that_are_members_of_the_pool) {
     }
 }
 
+TEST_F(flows, have_exec_jobs_of_other_cohorts_in_their_pool) {
+    const std::string self = std::filesystem::read_symlink("/proc/self/exe");
+    const std::string exec = job("exec", "e", "command = [\"" + self + "\", \"membership\"]\nstdout = \"who\"\n");
+    for (const auto& [members, says] : {std::pair{"", "a writer\n"}, {", members = \"ro\"", "a reader\n"}}) {
+        const auto r = run(plan_of(exec, std::string("[[cohort]]\nname = \"whose\"\npool = \"4M\"\n[[cohort]]\nname = \"c\"\npool = { of = \"whose\"") + members + " }\n"));
+        ASSERT_TRUE(r.ok()) << r.first_error()->line();
+        EXPECT_EQ(text("who"), says);
+        EXPECT_EQ(r.pools.size(), 1u);
+    }
+}
+
 TEST_F(flows, read_from_commands_and_write_to_commands) {
     const auto r = run(plan_of(job("flow", "f", "input = { command = \"seq 200000\" }\ncommand = [\"sed\", \"s/$/x/\"]\nrecords = true\nblock = \"100K\"\noutput = { command = \"tail -n 1 > last\" }\n")));
     ASSERT_TRUE(r.ok()) << r.first_error()->line();
@@ -268,6 +279,10 @@ TEST_F(flows, are_refused_where_the_spec_is_wrong) {
              {"pool = { size = \"1G\", huge = \"perfer\" }", "did you mean \"prefer\"?"},
              {"pool = { size = \"1G\", members = \"wo\" }", "is none of"},
              {"pool = { size = \"1G\", limit = \"2G\" }", "larger than the pool"},
+             {"pool = { of = \"c\" }", "cohort \"c\" has no pool of its own"},
+             {"pool = { of = \"cc\" }", "cohort \"cc\" does not exist; did you mean \"c\"?"},
+             {"pool = { of = \"c\", size = \"1G\" }", "is said where the pool is made"},
+             {"pool = { of = \"c\", limit = \"1G\" }", "is said where the pool is made"},
              {"pool = { size = \"1G\", limt = \"1M\" }", "did you mean \"limit\"?"}}) {
         EXPECT_THAT(faults(no_pool + pool + "\n"), HasSubstr(says)) << pool;
         EXPECT_THAT(faults(no_pool + pool + "\n"), HasSubstr("s.toml:3:")) << pool;

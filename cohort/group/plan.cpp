@@ -89,6 +89,7 @@ void planner::promises() {
             c.advisory.push_back("memory of its exec jobs is not limited: that needs a memory cgroup");
         }
         if (c.pool) c.enforced.push_back("its processes share a pool of " + c.pool.text());
+        if (!c.pool.of.empty()) c.enforced.push_back("its processes share a pool: " + c.pool.text());
         if (!c.siblings_elsewhere.empty()) {
             c.advisory.push_back(cpus_text(c.siblings_elsewhere) + (c.siblings_elsewhere.weight() == 1 ? " shares its core" : " share their cores") +
                                  " with another cohort" + (c.cookie.name.empty() ? ": it has no cookie" : ""));

@@ -96,6 +96,7 @@ const char* kind_name(job_spec::form kind) {
 
 nlohmann::json pool_json(const pool_spec& p) {
     static constexpr const char* huge[] = {"never", "prefer", "require"};
+    if (!p.of.empty()) return {{"of", p.of}, {"members", p.read_only ? "ro" : "rw"}};
     if (!p) return nullptr;
     return {{"bytes", p.bytes}, {"huge", huge[static_cast<int>(p.huge)]}, {"members", p.read_only ? "ro" : "rw"}, {"limit", p.limit > 0 ? nlohmann::json(p.limit) : nlohmann::json(nullptr)}};
 }

@@ -112,7 +112,7 @@ TEST(machine_view, groups_cpus_by_core_in_the_machines_order_and_knows_no_core_o
 }
 
 TEST(plan, without_cohorts_every_job_may_use_every_cpu_and_pools_stay) {
-    const spec s = spec_of(cohort_text("a", "\"0\"\npartition = \"isolated\"\nmems = \"0\"\npool = \"1M\"") + cohort_text("b", "{ part = \"2/2\" }\ncookie = \"b\"") + exec_text("j", "a"));
+    const spec s = spec_of(cohort_text("a", "\"0\"\npartition = \"isolated\"\nmems = \"0\"\npool = \"4M\"") + cohort_text("b", "{ part = \"2/2\" }\ncookie = \"b\"") + exec_text("j", "a"));
     const plan p = make_plan(without_cohorts(s), grid(2, 2), "/w");
     EXPECT_TRUE(p.holds());
     for (const cohort_plan& c : p.cohorts) {

@@ -174,7 +174,7 @@ private:
                     mine.why = taken.error();
                 });
             }
-            detail::run_job(plan_.jobs[i], {os_, options_, stop_.get_token(), *cohorts_.at(cohort), cookies_->gate_of(cohort), hold_, pools_.of(cohort), payers_.at(cohort), stop_read_.get(), update});
+            detail::run_job(plan_.jobs[i], {os_, options_, stop_.get_token(), *cohorts_.at(cohort), cookies_->gate_of(cohort), hold_, pools_.of(*cohorts_.at(cohort)), payers_.at(cohort), stop_read_.get(), update});
         });
         return true;
     }

@@ -35,7 +35,7 @@ std::string command_line::text() const {
 }
 
 std::string pool_spec::text() const {
-    std::string out_text = human_bytes(static_cast<double>(bytes));
+    std::string out_text = of.empty() ? human_bytes(static_cast<double>(bytes)) : "that of cohort \"" + of + "\"";
     if (huge != pages::never) out_text += huge == pages::prefer ? ", huge pages if possible" : ", huge pages";
     if (read_only) out_text += ", exec jobs may read only";
     if (limit > 0) out_text += ", limit " + human_bytes(static_cast<double>(limit));
@@ -53,7 +53,7 @@ std::string restart_rule::text() const {
 spec without_cohorts(spec s) {
     for (cohort_spec& c : s.cohorts) {
         c.cpus = {};
-        c.inside.clear(), c.mems.clear(), c.partition.clear();
+        c.mems.clear(), c.partition.clear();
         c.cookie_wish.clear(), c.cookie_parts.clear(), c.cookie.clear();
         c.cpuset = cpuset_policy::none;
     }
@@ -215,7 +215,15 @@ void parser::pool(table_reader& in, cohort_spec& c) {
     c.pool.at = in.at("pool");
     if (const toml::table* t = n->as_table()) {
         table_reader inner(*t, in.object(), faults, env);
-        inner.require("size", "as in pool = { size = \"1G\" }");
+        if (inner.has("of")) {
+            for (const char* key : {"size", "huge", "limit"}) {
+                if (inner.has(key)) inner.fault_at(inner.at(key), fmt::format("\"{}\" is said where the pool is made, by the cohort whose it is", key));
+            }
+            c.pool.of_at = inner.at("of");
+            c.pool.of = inner.name("of").value_or("");
+        } else {
+            inner.require("size", "as in pool = { size = \"1G\" }, or pool = { of = \"another cohort\" }");
+        }
         c.pool.bytes = inner.bytes("size").value_or(0);
         const std::string huge = inner.word("huge", {"prefer", "require", "never"}).value_or("never");
         c.pool.huge = huge == "never" ? pool_spec::pages::never : huge == "prefer" ? pool_spec::pages::prefer : pool_spec::pages::require;
@@ -226,7 +234,7 @@ void parser::pool(table_reader& in, cohort_spec& c) {
     } else if (n->is_string() || n->is_integer()) {
         c.pool.bytes = in.bytes("pool").value_or(0);
     } else {
-        return in.fault_at(c.pool.at, "key \"pool\" must be a size such as \"1G\", or { size = \"1G\", huge = ..., members = ..., limit = ... }");
+        return in.fault_at(c.pool.at, "key \"pool\" must be a size such as \"1G\", or { size = \"1G\", huge = ..., members = ..., limit = ... }, or { of = \"another cohort\", members = ... }");
     }
     if (c.pool.bytes != 0 && (c.pool.bytes < least || c.pool.bytes > most)) in.fault_at(c.pool.at, "a pool has 2 MiB to 128 GiB");
 }

@@ -90,12 +90,14 @@ struct cookie_part {
 /// The memory that a cohort's processes share by raw pointer (sharepool/group.hpp).
 struct pool_spec {
     enum class pages { never, prefer, require };  // huge ones
-    std::uint64_t bytes = 0;   // of addresses; 0: the cohort has no pool
+    std::uint64_t bytes = 0;   // of addresses; 0: the cohort has no pool of its own
+    std::string of = {};       // the cohort whose pool it is in instead; empty: none
     pages huge = pages::never;
     bool read_only = false;    // its exec jobs may only read
     std::uint64_t limit = 0;   // bytes of memory; 0: as many as there are addresses
-    place at = {};
+    place at = {}, of_at = {};
 
+    /// Whether the cohort has one of its own.
     explicit operator bool() const { return bytes > 0; }
     /// "1 GiB, huge pages if possible, exec jobs may read only, limit 512 MiB".
     std::string text() const;

@@ -35,6 +35,15 @@ void check_references(const spec& s, fault_list& faults) {
 }
 
 void check_pools(const spec& s, fault_list& faults) {
+    std::vector<std::string> names;
+    for (const cohort_spec& c : s.cohorts) names.push_back(c.name);
+    for (const cohort_spec& c : s.cohorts) {
+        if (c.pool.of.empty()) continue;
+        const cohort_spec* whose = s.cohort_named(c.pool.of);
+        const std::string object = "cohort \"" + c.name + "\"";
+        if (!whose) faults.add(c.pool.of_at, object, fmt::format("cohort \"{}\" does not exist{}", c.pool.of, did_you_mean(c.pool.of, names)));
+        else if (!whose->pool) faults.add(c.pool.of_at, object, fmt::format("cohort \"{}\" has no pool of its own", c.pool.of));
+    }
     for (const job_spec& j : s.jobs) {
         const cohort_spec* c = j.kind == job_spec::form::flow ? s.cohort_named(j.cohort) : nullptr;
         if (c && c->pool.at.line == 0) {

@@ -74,7 +74,7 @@ private:
         std::vector<std::string> env = hands_.environment;
         env.push_back("COHORT_INSTANCE=" + std::to_string(one.number));
         if (e_.restart) env.push_back("COHORT_RESTARTS=" + std::to_string(one.restarts));
-        if (c_.pool) std::ranges::copy(c_.pool->environment(false), std::back_inserter(env));
+        if (c_.pool) std::ranges::copy(c_.pool->environment(c_.cohort.pool.read_only), std::back_inserter(env));
         for (const auto& [name, value] : e_.env) env.push_back(name + "=" + value);
         auto started = hands_.launch({.argv = e_.command.words, .stdin_fd = in->get(), .stdout_fd = one.out, .stderr_fd = one.err, .environment = std::move(env)});
         if (!started) return std::unexpected(started.error());

@@ -68,7 +68,7 @@ private:
 
 result<void> processes::add(std::string name, std::optional<flow_role> role, sys::spawn_request request) {
     request.environment = environment_;
-    if (role) std::ranges::copy(c_.pool->environment(true), std::back_inserter(request.environment));
+    if (role) std::ranges::copy(c_.pool->environment(false), std::back_inserter(request.environment));
     auto started = launch_(std::move(request));
     if (!started) return std::unexpected(started.error());
     all_.push_back({std::move(name), role, std::move(*started), std::nullopt});

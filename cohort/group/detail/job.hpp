@@ -20,7 +20,7 @@ struct job_context {
     const cohort_plan& cohort;
     work::gate* gate;                                                 // its pipes pass it; null: none
     holder& hold;                                                     // of commands that no set of the kernel's holds
-    detail::pool* pool;                                                    // of the job's cohort; null: none
+    detail::pool* pool;                                                    // the job's cohort is in; null: none
     account::group payer;                                             // of the job's cohort; none: no limit
     int stop_fd;                                                      // readable or hung up once stop is requested
     std::function<void(const std::function<void(job_report&)>&)> update;  // changes the shared report under its lock

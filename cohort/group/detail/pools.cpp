@@ -102,8 +102,8 @@ pool_host::~pool_host() {
     (void)os_.rmdir(folder_);
 }
 
-std::vector<std::string> pool::environment(bool own) const {
-    return {"COHORT_SOCKET=" + socket_, "COHORT_POOL_JOIN=" + std::to_string(id_) + (plan_.pool.read_only && !own ? ":r" : "")};
+std::vector<std::string> pool::environment(bool read_only) const {
+    return {"COHORT_SOCKET=" + socket_, "COHORT_POOL_JOIN=" + std::to_string(id_) + (read_only ? ":r" : "")};
 }
 
 std::uint64_t pool::look() {
@@ -152,8 +152,9 @@ result<pools> pools::create(const plan& p, sys::os& os) {
     return all;
 }
 
-pool* pools::of(std::string_view cohort) const {
-    const auto it = std::find_if(all_.begin(), all_.end(), [&](const auto& entry) { return entry.first == cohort; });
+pool* pools::of(const cohort_plan& c) const {
+    const std::string& whose = c.pool.of.empty() ? c.name : c.pool.of;
+    const auto it = std::find_if(all_.begin(), all_.end(), [&](const auto& entry) { return entry.first == whose; });
     return it == all_.end() ? nullptr : it->second.get();
 }
 

@@ -24,8 +24,8 @@ public:
 
     int id() const { return id_; }
     sharepool::member& member() { return member_; }
-    /// What makes a program a member of it: COHORT_SOCKET and COHORT_POOL_JOIN. own: a process of this program, which always writes.
-    std::vector<std::string> environment(bool own) const;
+    /// What makes a program a member of it: COHORT_SOCKET and COHORT_POOL_JOIN.
+    std::vector<std::string> environment(bool read_only) const;
     /// Bytes of memory that it has now; remembers the most.
     std::uint64_t look();
     /// At the end: what dead members left is put in order first.
@@ -49,8 +49,8 @@ public:
     ~pools();
     /// Errors: those of the broker's create() and of a join; ENOTSUP, huge pages were required.
     static result<pools> create(const plan& p, sys::os& os);
-    /// null: that cohort has none.
-    pool* of(std::string_view cohort) const;
+    /// Its own, or the other cohort's that it is in; null: it is in none.
+    pool* of(const cohort_plan& c) const;
     std::vector<pool_report> report();
 
 private:
