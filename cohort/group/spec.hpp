@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -212,6 +213,8 @@ struct spec {
 struct spec_reading {
     spec value;                 // as much as could be understood
     std::vector<fault> faults;  // in the order of the file
+    /// Keys that the reader knows in each kind of table that the file has: "" (the top), "machine", "cohort", "cohort.pool", "job" of its kinds, ...
+    std::map<std::string, std::set<std::string>> keys;
 };
 
 /// The value of an environment variable; nullopt when it is not set.

@@ -92,6 +92,12 @@ TEST_F(cli, plan_works_for_machines_that_are_not_there) {
     EXPECT_EQ(run("plan s.toml --machine nothing.xml").code, 5);
 }
 
+TEST_F(cli, plan_prints_the_schema_of_specs_for_editors) {
+    const ran got = run("plan --schema");
+    EXPECT_EQ(got.code, 0);
+    EXPECT_TRUE(nlohmann::json::parse(got.out)["properties"].contains("cohort"));
+}
+
 TEST_F(cli, a_plan_that_cannot_hold_here_is_1_with_the_reason) {
     const auto usable = sys::real().sched_getaffinity(0).value();
     if (usable.weight() < 2) GTEST_SKIP() << "needs two usable CPUs to forbid one";

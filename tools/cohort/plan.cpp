@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cohort/group/spec_schema.hpp>
+
 #include "command.hpp"
 #include "spec_input.hpp"
 
@@ -9,10 +11,15 @@ struct options {
     std::string spec;
     std::optional<std::string> machine;
     std::optional<std::string> svg;
-    bool json = false;
+    bool json = false, schema = false;
 };
 
 outcome show_plan(const options& o) {
+    if (o.schema) {
+        print(group::spec_schema());
+        return exit_code::ok;
+    }
+    if (o.spec.empty()) return usage("plan: it needs a SPEC, or --schema");
     auto p = plan_of(sys::real(), o.spec, o.machine, o.json);
     if (!p) return std::unexpected(p.error());
     if (!p->plan) return p->code;
@@ -31,10 +38,11 @@ outcome show_plan(const options& o) {
 void add_plan(registry& all) {
     auto o = std::make_shared<options>();
     all.add("plan", "Show what a spec would do on a machine")
-        .argument("SPEC", o->spec, "the spec, a TOML file; - is standard input")
+        .argument("SPEC", o->spec, "the spec, a TOML file; - is standard input", false)
         .option("--machine", o->machine, "MACHINE", "live, synthetic:DESCRIPTION (hwloc's), or a file of hwloc's XML; default: the spec's, or live")
         .option("--svg", o->svg, "FILE", "draw the machine with the cohorts' colours into FILE; - draws to standard output")
         .flag("--json", o->json, "print JSON")
+        .flag("--schema", o->schema, "print the JSON Schema of specs, for editors, and do nothing else")
         .notes("Nothing is changed. Exit code 1: the plan cannot hold on that machine; 3: since a cookie cannot be kept there.\n\nExamples:\n"
                "  cohort plan examples/two-tenants.toml\n"
                "  cohort plan examples/two-tenants.toml --machine 'synthetic:pack:2 numa:2 core:16 pu:2'")

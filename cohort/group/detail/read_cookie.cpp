@@ -19,6 +19,7 @@ void read_one(const toml::node& n, table_reader& in, cohort_spec& c, fault_list&
     const place at = place_of(n);
     if (const toml::table* t = n.as_table()) {
         table_reader inner(*t, in.object(), faults);
+        inner.learn_as("cohort.cookie");
         inner.require("same_as", "as in cookie = { same_as = \"web\" }");
         if (auto other = inner.string("same_as")) c.cookie_wish.push_back({cookie_part::form::same_as, *other, inner.at("same_as")});
         return inner.finish();

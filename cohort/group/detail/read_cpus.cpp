@@ -53,6 +53,7 @@ cpu_wish read_cpus(table_reader& in, fault_list& faults, const environment& env)
     if (!n) return wish;
     if (const toml::table* t = n->as_table()) {
         table_reader inner(*t, in.object(), faults, env);
+        inner.learn_as("cohort.cpus");
         if (inner.has("count")) {
             read_wish(inner, wish);
             if (inner.has("part")) inner.node("part"), inner.fault_at(inner.at("part"), "\"part\" and \"count\" exclude each other");

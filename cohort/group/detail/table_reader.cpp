@@ -233,6 +233,7 @@ void table_reader::require(std::string_view key, std::string_view why) {
 }
 
 void table_reader::finish(const std::vector<std::pair<std::string, std::string>>& others) {
+    if (kind_) faults_.keys()[*kind_].insert(known_.begin(), known_.end());
     for (const auto& [key, value] : table_) {
         if (std::find(known_.begin(), known_.end(), key.str()) != known_.end()) continue;
         const auto elsewhere = std::find_if(others.begin(), others.end(), [&](const auto& o) { return o.first == key.str(); });

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -28,10 +30,13 @@ public:
     void add(place at, std::string object, std::string text) { list_.push_back({file_, at, std::move(object), std::move(text)}); }
     /// In the order of the file.
     std::vector<fault> take();
+    /// Keys that were asked for, by kind of table (table_reader::learn_as).
+    std::map<std::string, std::set<std::string>>& keys() { return keys_; }
 
 private:
     std::string file_;
     std::vector<fault> list_;
+    std::map<std::string, std::set<std::string>> keys_;
 };
 
 /// Hands the table of a TOML text on; a text that is none is a fault. file: for the parser's messages.
@@ -53,6 +58,8 @@ public:
     table_reader(const toml::table& table, std::string object, fault_list& faults, const environment& env = no_environment)
         : table_(table), object_(std::move(object)), faults_(faults), env_(env) {}
 
+    /// finish() writes down which keys this kind of table has.
+    void learn_as(std::string kind) { kind_ = std::move(kind); }
     void name_object(std::string object) { object_ = std::move(object); }
     const std::string& object() const { return object_; }
     void fault_at(place at, std::string text) { faults_.add(at, object_, std::move(text)); }
@@ -95,6 +102,7 @@ private:
     fault_list& faults_;
     const environment& env_;
     std::vector<std::string> known_;
+    std::optional<std::string> kind_;
 };
 
 template <class Each>
