@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <cohort/group/cpuset_view.hpp>
+#include <cohort/group/detail/foresee.hpp>
 #include <cohort/group/detail/kinship.hpp>
 #include <cohort/group/detail/plan_cookies.hpp>
 #include <cohort/group/detail/plan_cpus.hpp>
@@ -79,10 +80,11 @@ void planner::sharing() {
 }
 
 void planner::promises() {
+    const std::vector<cpumask> cores = detail::cores_with_siblings(machine);
     for (cohort_plan& c : out.cohorts) {
         if (c.cpus.empty()) continue;
         detail::promise_cpus(c, out);
-        detail::promise_cookie(c, out);
+        detail::promise_cookie(c, cores);
         detail::offline_by_affinity(c, out);
         if (c.memory > 0) {
             c.enforced.push_back("blocks of its pipes take at most " + human_bytes(static_cast<double>(c.memory)) + " together: charged to its account group");
@@ -252,18 +254,58 @@ int plan::waves() const {
     return most;
 }
 
+namespace {
+
+void check_nodes(const spec& s, const cohort_spec& c, const machine_view& machine, std::vector<fault>& out) {
+    if (c.mems.empty() || !machine.cpusets) return;
+    const machine::topology& there = machine.cpusets->machine;
+    const nodemask wanted = nodemask::parse_list(c.mems).value_or(nodemask{}), missing = wanted - there.node_numbers();
+    const auto fault_of = [&](const std::string& text) { out.push_back({s.file, c.mems_at, "cohort \"" + c.name + "\"", fmt::format("mems \"{}\": {}", c.mems, text)}); };
+    if (!missing.empty()) return fault_of(fmt::format("machine {} has nodes {}, not {}", machine.name, there.node_numbers().list(), missing.list()));
+    // Where no node's memory is known, nothing can be said.
+    nodemask with;
+    for (const auto& n : there.nodes) {
+        if (n.memory_bytes > 0) with.set(n.number);
+    }
+    if (const nodemask without = wanted - with; !with.empty() && !without.empty()) fault_of(fmt::format("{} {} no memory; nodes {} have", without.weight() == 1 ? "node " + without.list() : "nodes " + without.list(), without.weight() == 1 ? "has" : "have", with.list()));
+}
+
+/// CPUs that one cohort names for a partition, which is for itself alone, and another names, too.
+void check_claims(const spec& s, const machine_view& machine, std::vector<fault>& out) {
+    const auto kin = detail::kinship_of(s);
+    const auto named = [&](const cohort_spec& c) { return c.cpus.kind == cpu_wish::form::list ? cpumask::parse_list(c.cpus.text, machine.possible.last() + 1).value_or(cpumask{}) : cpumask{}; };
+    const auto alone = [](const cohort_spec& c) { return c.partition == "root" || c.partition == "isolated"; };
+    std::vector<std::size_t> first(static_cast<std::size_t>(machine.possible.last()) + 1, s.cohorts.size());  // who names a CPU for a partition
+    for (std::size_t i = 0; i < s.cohorts.size(); ++i) {
+        if (!alone(s.cohorts[i])) continue;
+        for (const int cpu : named(s.cohorts[i])) {
+            if (std::size_t& who = first[static_cast<std::size_t>(cpu)]; who == s.cohorts.size()) who = i;
+        }
+    }
+    for (std::size_t i = 0; i < s.cohorts.size(); ++i) {
+        const cohort_spec& c = s.cohorts[i];
+        std::map<std::size_t, cpumask> twice;
+        for (const int cpu : named(c)) {
+            const std::size_t who = first[static_cast<std::size_t>(cpu)];
+            if (who < s.cohorts.size() && who != i && !kin.related(i, who)) twice[who].set(cpu);
+        }
+        for (const auto& [who, cpus] : twice) {
+            const cohort_spec& other = s.cohorts[who];
+            out.push_back({s.file, c.cpus.at, "cohort \"" + c.name + "\"", fmt::format("cpus \"{}\": {} {} wanted twice: cohort \"{}\" in line {} wants {} alone, as a partition", c.cpus.text, cpus_text(cpus), cpus.weight() == 1 ? "is" : "are", other.name, other.cpus.at.line, cpus.weight() == 1 ? "it" : "them")});
+        }
+    }
+}
+
+}  // namespace
+
 std::vector<fault> check_cpus(const spec& s, const machine_view& machine) {
     std::vector<fault> out;
     for (const cpumask& core : s.cores) {
         const cpumask missing = core - machine.possible;
         if (!missing.empty()) out.push_back({s.file, s.cores_at, "machine", fmt::format("cores \"{}\": machine {} has {}, not {}", core.list(), machine.name, cpus_text(machine.possible), cpus_text(missing))});
     }
-    for (const cohort_spec& c : s.cohorts) {
-        if (c.mems.empty() || !machine.cpusets) continue;
-        const nodemask nodes = machine.cpusets->machine.node_numbers(), missing = nodemask::parse_list(c.mems).value_or(nodemask{}) - nodes;
-        if (missing.empty()) continue;
-        out.push_back({s.file, c.mems_at, "cohort \"" + c.name + "\"", fmt::format("mems \"{}\": machine {} has nodes {}, not {}", c.mems, machine.name, nodes.list(), missing.list())});
-    }
+    for (const cohort_spec& c : s.cohorts) check_nodes(s, c, machine, out);
+    check_claims(s, machine, out);
     for (const cohort_spec& c : s.cohorts) {
         if (c.cpus.kind != cpu_wish::form::list || !cpumask::parse_list(c.cpus.text)) continue;
         const auto here = cpumask::parse_list(c.cpus.text, machine.possible.last() + 1);
@@ -318,6 +360,7 @@ plan make_plan(const spec& s, const machine_view& found, const std::string& here
     p.promises();
     p.waves();
     p.steps();
+    p.out.foreseen = detail::foresee(s, p.out);
     return std::move(p.out);
 }
 

@@ -136,6 +136,27 @@ struct step {
     bool operator==(const step&) const = default;
 };
 
+/// What cookies will do to the cores on which they stand, while every cohort there has work for each of its CPUs: simulated (coresched/scenario.hpp), and so as good as those rules are.
+struct foresight {
+    struct course {
+        std::string policy;            // kernel (core scheduling), unprotected (no cookies), nosmt (one thread a core)
+        double throughput = 0;         // CPUs' worth of work, of all these cores
+        double forced_idle = 0;        // of their CPUs' time: 0 .. 1
+    };
+    struct tenant {
+        std::string name = {};         // the cohort
+        int cpus = 0;                  // of these cores
+        double work = 0, work_unprotected = 0;  // CPUs' worth, under the kernel's rules and without cookies
+        double forces_idle = 0;        // CPUs' worth of others' idleness that is charged to it
+    };
+    double smt_yield = 1;              // what a core with all siblings busy does, against one busy
+    std::size_t cores = 0, kinds = 0;  // simulated: so many cores, of so many kinds
+    std::size_t left_out = 0;          // cores with cookies that were not
+    std::vector<course> courses = {};
+    std::vector<tenant> tenants = {};  // in the order of the plan
+    std::optional<double> pays_from_yield = {};  // the yield at which core scheduling does as much as nosmt; unset: at none
+};
+
 /// Why a plan cannot hold on its machine.
 struct refusal {
     fault what;
@@ -152,6 +173,7 @@ struct plan {
     std::vector<cohort_plan> cohorts;
     std::vector<job_plan> jobs;   // in the order of the spec
     std::vector<step> steps;      // in the order of execution; jobs of one wave run at the same time
+    std::optional<foresight> foreseen;  // where cookies stand on cores with several CPUs
     std::vector<std::string> notes;
     std::vector<refusal> refusals;
 
@@ -161,7 +183,8 @@ struct plan {
     int waves() const;
 };
 
-/// Faults of a spec against a machine: CPU (also in declared cores) and node numbers that do not exist there (offline CPUs do exist). Expects a spec whose lists parse;
+/// Faults of a spec against a machine: CPU (also in declared cores) and node numbers that do not exist there (offline CPUs do exist), nodes without memory, CPUs that somebody names beside a partition that
+/// names them. Expects a spec whose lists parse;
 /// others are skipped.
 std::vector<fault> check_cpus(const spec& s, const machine_view& machine);
 

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <cohort/group/detail/kept_json.hpp>
+#include <cohort/group/table.hpp>
 
 namespace cohort::group {
 namespace {
@@ -34,6 +35,36 @@ void cohort_text(std::string& out, const cohort_plan& c) {
     for (const std::string& e : c.enforced) out += fmt::format("  enforced  {}\n", e);
     for (const std::string& a : c.advisory) out += fmt::format("  advisory  {}\n", a);
     for (const std::string& o : c.if_offline) out += fmt::format("  offline   {}\n", o);
+}
+
+void foresight_text(std::string& out, const foresight& f) {
+    using enum align;
+    constexpr std::size_t most_lines = 32;
+    out += fmt::format("\nwhat cookies will cost while every CPU of these cohorts has work: simulated, {} {} of {} {}; a core with all siblings busy does {:.2f} times the work of one\n", f.cores, f.cores == 1 ? "core" : "cores", f.kinds,
+                       f.kinds == 1 ? "kind" : "kinds", f.smt_yield);
+    const auto nosmt = std::ranges::find(f.courses, "nosmt", &foresight::course::policy);
+    text_table courses({"rules", "CPUs' worth of work", "of nosmt", "forced idle"}, {left, right, right, right});
+    for (const foresight::course& c : f.courses) {
+        courses.row({c.policy, fmt::format("{:.2f}", c.throughput), nosmt->throughput > 0 ? fmt::format("{:.2f}", c.throughput / nosmt->throughput) : "", fmt::format("{:.1f} %", 100 * c.forced_idle)});
+    }
+    out += courses.text("  ");
+    if (f.pays_from_yield) out += fmt::format("  as much as nosmt from {:.2f} times on\n", *f.pays_from_yield);
+    text_table tenants({"cohort", "CPUs", "CPUs' worth of work", "without cookies", "others idle for it"}, {left, right, right, right, right});
+    for (std::size_t i = 0; i < std::min(f.tenants.size(), most_lines); ++i) {
+        const foresight::tenant& t = f.tenants[i];
+        tenants.row({t.name, std::to_string(t.cpus), fmt::format("{:.2f}", t.work), fmt::format("{:.2f}", t.work_unprotected), fmt::format("{:.2f}", t.forces_idle)});
+    }
+    out += tenants.text("  ");
+    if (f.tenants.size() > most_lines) out += fmt::format("  ... and {} more cohorts\n", f.tenants.size() - most_lines);
+    if (f.left_out > 0) out += fmt::format("  {} cores more have cookies, of rarer kinds or with too many cohorts, and were not simulated\n", f.left_out);
+}
+
+nlohmann::json foresight_json(const foresight& f) {
+    nlohmann::json out{{"smt_yield", f.smt_yield}, {"cores", f.cores}, {"kinds", f.kinds}, {"cores_left_out", f.left_out}, {"pays_from_yield", f.pays_from_yield ? nlohmann::json(*f.pays_from_yield) : nlohmann::json(nullptr)}};
+    for (const char* key : {"policies", "cohorts"}) out[key] = nlohmann::json::array();
+    for (const foresight::course& c : f.courses) out["policies"].push_back({{"policy", c.policy}, {"throughput", c.throughput}, {"forced_idle", c.forced_idle}});
+    for (const foresight::tenant& t : f.tenants) out["cohorts"].push_back({{"cohort", t.name}, {"cpus", t.cpus}, {"work", t.work}, {"work_unprotected", t.work_unprotected}, {"forces_idle", t.forces_idle}});
+    return out;
 }
 
 void jobs_text(std::string& out, const plan& p) {
@@ -146,6 +177,7 @@ std::string plan_text(const plan& p) {
     for (const unusable& u : m.not_usable) out += fmt::format("  not usable  {}: {}\n", cpus_text(u.cpus), u.reason);
     for (const std::string& n : p.notes) out += fmt::format("  note  {}\n", n);
     for (const cohort_plan& c : p.cohorts) cohort_text(out, c);
+    if (p.foreseen) foresight_text(out, *p.foreseen);
     jobs_text(out, p);
     out += "\nsteps\n";
     std::size_t widest = 0;
@@ -191,6 +223,7 @@ std::string plan_json(const plan& p) {
                                   {"enforced", c.enforced},
                                   {"advisory", c.advisory}, {"if_offline", c.if_offline}});
     }
+    out["foreseen"] = p.foreseen ? foresight_json(*p.foreseen) : nlohmann::json(nullptr);
     for (const job_plan& j : p.jobs) out["jobs"].push_back(job_json(j));
     for (const step& s : p.steps) {
         static constexpr const char* names[] = {"claim_name", "make_directory", "check_command", "check_input", "check_output", "change_cpuset", "make_pool", "run_job"};

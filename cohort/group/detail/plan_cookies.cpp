@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -11,13 +12,39 @@
 namespace cohort::group::detail {
 namespace {
 
-/// May a task here and one there run on one core at the same time? A CPU runs one at a time.
-bool meet(const cpumask& a, const cpumask& b, const std::vector<cpumask>& cores) {
-    return std::ranges::any_of(cores, [&](const cpumask& core) {
-        const cpumask in_a = core & a, in_b = core & b;
-        return !in_a.empty() && !in_b.empty() && (in_a | in_b).weight() > 1;
-    });
-}
+/// Whose tasks may run on one core at the same time; a CPU runs one at a time. Cohorts with the same CPUs are as one here: cores times the square of how many kinds of them stand on each.
+class neighbours {
+public:
+    neighbours(const std::vector<cohort_plan>& cohorts, const std::vector<cpumask>& cores) {
+        std::map<std::vector<int>, std::size_t> known;
+        std::vector<std::vector<std::size_t>> on_cpu(max_cpus);
+        for (const cohort_plan& c : cohorts) {
+            std::vector<int> cpus;
+            for (const int cpu : c.cpus) cpus.push_back(cpu);
+            const auto [it, fresh] = known.emplace(std::move(cpus), known.size());
+            class_.push_back(it->second);
+            if (!fresh) continue;
+            for (const int cpu : it->first) on_cpu[static_cast<std::size_t>(cpu)].push_back(it->second);
+        }
+        meet_.assign(known.size(), std::vector<bool>(known.size()));
+        for (const cpumask& core : cores) {
+            std::map<std::size_t, cpumask> here;
+            for (const int cpu : core) {
+                for (const std::size_t who : on_cpu[static_cast<std::size_t>(cpu)]) here[who].set(cpu);
+            }
+            for (const auto& [a, in_a] : here) {
+                for (const auto& [b, in_b] : here) {
+                    if (!meet_[a][b] && (in_a | in_b).weight() > 1) meet_[a][b] = true;
+                }
+            }
+        }
+    }
+    bool meet(std::size_t i, std::size_t k) const { return meet_[class_[i]][class_[k]]; }
+
+private:
+    std::vector<std::size_t> class_;       // by cohort
+    std::vector<std::vector<bool>> meet_;  // by class
+};
 
 /// What it computes is computed by threads of this program, block by block, behind a gate.
 bool runs_in_blocks(const job_spec& j) {
@@ -49,6 +76,7 @@ public:
         }
         if (others.empty()) return;
         know_jobs();
+        neighbours_.emplace(out_.cohorts, cores_);
         if (std::ranges::any_of(others, [&](std::size_t i) { return !find_keeper(i); })) deal_cores(others);
         for (const std::size_t i : others) {
             if (find_keeper(i)) continue;
@@ -96,7 +124,7 @@ private:
     template <class F>
     void meetings(std::size_t i, F f) const {
         for (std::size_t k = 0; k < out_.cohorts.size(); ++k) {
-            if (in_.cohorts[k].cookie == in_.cohorts[i].cookie || !meet(out_.cohorts[i].cpus, out_.cohorts[k].cpus, cores_)) continue;
+            if (in_.cohorts[k].cookie == in_.cohorts[i].cookie || !neighbours_->meet(i, k)) continue;
             for (const std::size_t a : jobs_[i]) {
                 for (const std::size_t b : jobs_[k]) {
                     if (!before_[a][b] && !before_[b][a]) f(in_.jobs[a], in_.jobs[b], k);
@@ -187,12 +215,14 @@ private:
             c.cpus = left[i];
             c.dropped.push_back({gone, "whole cores are dealt out, so that unequal cookies share none"});
         }
+        neighbours_.emplace(out_.cohorts, cores_);
     }
 
     const spec& in_;
     const kinship& kin_;
     plan& out_;
     const std::vector<cpumask> cores_;
+    std::optional<neighbours> neighbours_;        // of the CPUs as they are
     std::vector<std::vector<std::size_t>> jobs_;  // by cohort
     std::vector<std::vector<bool>> before_;       // before_[a][b]: a waits for b
 };
@@ -211,7 +241,7 @@ std::vector<cpumask> cores_with_siblings(const machine_view& m) {
 
 void plan_cookies(const spec& in, const kinship& kin, plan& out) { cookie_planner(in, kin, out).run(); }
 
-void promise_cookie(cohort_plan& c, const plan& p) {
+void promise_cookie(cohort_plan& c, const std::vector<cpumask>& cores) {
     const cookie_keeping& k = c.cookie;
     const auto enforced = [&](const std::string& what) { c.enforced.push_back("cookie \"" + k.name + "\": " + what); };
     const auto advisory = [&](const std::string& what) { c.advisory.push_back("cookie \"" + k.name + "\": " + what); };
@@ -229,7 +259,7 @@ void promise_cookie(cohort_plan& c, const plan& p) {
             enforced("no job of this spec with another cookie runs on its cores while its own do: whole cores, by affinity");
             const bool alone = c.keep.by == keeping::form::kernel && (c.keep.partition == "root" || c.keep.partition == "isolated");
             cpumask siblings;
-            for (const cpumask& core : cores_with_siblings(p.machine)) {
+            for (const cpumask& core : cores) {
                 if (core.intersects(c.cpus)) siblings |= core - c.cpus;
             }
             if (!alone || !siblings.empty()) advisory("not by the kernel: " + k.fallback + "; other programs may run on its cores");
