@@ -1,43 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/group/apply.hpp>
 
-#include <charconv>
 #include <filesystem>
 
 #include <fmt/format.h>
 
 #include <cohort/cpuset/live_apply.hpp>
 #include <cohort/group/cpuset_view.hpp>
+#include <cohort/group/detail/change_back.hpp>
+#include <cohort/group/detail/claim.hpp>
 #include <cohort/sys/fd.hpp>
 
 namespace cohort::group {
 namespace {
-
-/// The 22nd field of /proc/PID/stat: when the process was started; together with the pid it names one process for ever. Empty when
-/// there is no such process.
-std::string start_time(sys::os& os, const std::string& pid) {
-    const auto text = sys::read_line(os, "/proc/" + pid + "/stat");
-    if (!text) return {};
-    // The second field is the program's name in parentheses and may hold anything: counting starts behind the last one.
-    std::size_t at = text->rfind(')');
-    for (int field = 2; at != std::string::npos && field < 22; ++field) at = text->find(' ', at + 1);
-    if (at == std::string::npos) return {};
-    return text->substr(at + 1, text->find(' ', at + 1) - at - 1);
-}
-
-std::string who_am_i(sys::os& os) {
-    const std::string pid = std::to_string(os.getpid());
-    return pid + " " + start_time(os, pid) + "\n";
-}
-
-/// Whether the process that wrote `claim` ("PID START\n") still runs.
-bool holder_lives(sys::os& os, const std::string& claim) {
-    const auto space = claim.find(' ');
-    const auto end = claim.find('\n');
-    if (space == std::string::npos || end == std::string::npos) return false;
-    const std::string now = start_time(os, claim.substr(0, space));
-    return !now.empty() && now == claim.substr(space + 1, end - space - 1);
-}
 
 error in_object(error e, const std::string& object) {
     e.object = object + ": " + e.object;
@@ -54,7 +29,7 @@ result<void> check_input(sys::os& os, const std::string& path) {
     return {};
 }
 
-result<void> check_output(sys::os& os, const std::string& path) {
+result<void> check_output(sys::os& os, const std::string& path, const about_to_make& about_to) {
     if (auto info = os.stat(path)) {
         if (info->kind == sys::file_kind::directory) return fail(EISDIR, path, "write", "it is a directory");
         if (info->kind != sys::file_kind::regular) {
@@ -63,13 +38,15 @@ result<void> check_output(sys::os& os, const std::string& path) {
             return fd ? result<void>{} : std::unexpected(fd.error());
         }
     }
-    auto trial = sys::temp_file::create(os, path);
+    auto trial = sys::temp_file::create(os, path, 0666, about_to);
     if (!trial) return std::unexpected(trial.error());
     trial->discard();
     return {};
 }
 
-result<void> change_back(sys::os& os, cpuset::backend& sets, const cpuset::operation& op) {
+}  // namespace
+
+result<void> detail::change_back(sys::os& os, cpuset::backend& sets, const cpuset::operation& op) {
     const std::uint64_t until = os.now() + 3'000'000'000;
     for (;;) {
         const cpuset::apply_report done = cpuset::apply_steps(sets, {&op, 1}, {.partitions_must_hold = false});
@@ -79,8 +56,6 @@ result<void> change_back(sys::os& os, cpuset::backend& sets, const cpuset::opera
         os.sleep_until(os.now() + 10'000'000);
     }
 }
-
-}  // namespace
 
 std::string run_directory(sys::os& os) {
     if (auto dir = os.getenv("COHORT_RUN_DIR"); dir && !dir->empty()) return *dir;
@@ -112,7 +87,7 @@ result<std::string> find_command(sys::os& os, const std::string& word) {
     return last;
 }
 
-std::expected<applied, std::vector<error>> applied::apply(const plan& p, sys::os& os, const std::string& run_dir) {
+std::expected<applied, std::vector<error>> applied::apply(const plan& p, sys::os& os, const std::string& run_dir, const about_to_make& about_to) {
     applied up(os);
     std::vector<error> wrong;
     for (const step& s : p.steps) {
@@ -131,7 +106,7 @@ std::expected<applied, std::vector<error>> applied::apply(const plan& p, sys::os
                 if (auto found = find_command(os, s.target); !found) done = std::unexpected(found.error());
                 break;
             case step::form::check_input: done = check_input(os, s.target); break;
-            case step::form::check_output: done = check_output(os, s.target); break;
+            case step::form::check_output: done = check_output(os, s.target, about_to); break;
             case step::form::change_cpuset: break;  // below, together
             case step::form::make_pool:             // run.hpp, with the jobs that use it
             case step::form::run_job: break;
@@ -174,7 +149,7 @@ std::vector<error> applied::change_cpusets(const plan& p) {
         return wrong;
     }
     for (const step& s : p.steps) {
-        for (const cpuset::operation& op : s.undo) undo_.push_back([os = os_, sets = sets_, op] { return change_back(*os, *sets, op); });
+        for (const cpuset::operation& op : s.undo) undo_.push_back([os = os_, sets = sets_, op] { return detail::change_back(*os, *sets, op); });
     }
     return {};
 }
@@ -190,42 +165,13 @@ std::vector<error> applied::broken_partitions(const plan& p) const {
     return out;
 }
 
-/// The claim is a file that only one process can create. One whose writer has died is moved aside first, by a rename that only one of
-/// several rivals wins.
 result<void> applied::claim(const step& s, const std::string& run_dir) {
     sys::os& os = *os_;
     if (auto made = os.mkdir(run_dir, 0700); !made && made.error().code != EEXIST) return std::unexpected(made.error());
     const std::string path = run_dir + "/" + s.target + ".up";
-    for (int round = 0; round < 50; ++round) {
-        auto fd = sys::open_file(os, path, sys::open_write | sys::open_create | sys::open_exclusive, 0600);
-        if (fd) {
-            undo_.push_back([&os, path] { return os.unlink(path); });
-            return sys::write_all(os, fd->get(), who_am_i(os));
-        }
-        if (fd.error().code != EEXIST) return std::unexpected(fd.error());
-        const auto claim = sys::read_file(os, path, 4096);
-        if (!claim) {
-            if (claim.error().code == ENOENT) continue;  // given back between the two calls
-            return std::unexpected(claim.error());
-        }
-        if (holder_lives(os, *claim)) {
-            return fail(EBUSY, path, "take the name", "it is up already, in process " + claim->substr(0, claim->find(' ')));
-        }
-        if (claim->empty() && round < 20) {  // its owner is about to write it
-            os.sleep_until(os.now() + 5'000'000);
-            continue;
-        }
-        const std::string aside = path + "." + std::to_string(os.getpid());
-        if (auto moved = os.rename(path, aside); !moved) {
-            if (moved.error().code != ENOENT) return std::unexpected(moved.error());
-            continue;  // a rival was quicker
-        }
-        // Between the reading and the rename a rival may have taken the name over: then it was his claim that was moved.
-        const auto taken = sys::read_file(os, aside, 4096);
-        if (taken && *taken != *claim) (void)os.rename(aside, path);
-        else (void)os.unlink(aside);
-    }
-    return fail(EBUSY, path, "take the name", "others take and give it back all the time");
+    auto taken = detail::take_claim(os, path);
+    if (taken) undo_.push_back([&os, path] { return os.unlink(path); });
+    return taken;
 }
 
 result<void> applied::make_directory(const step& s) {

@@ -21,13 +21,16 @@
 
 namespace cohort::group {
 
+/// Hears the name of a file before it is made; it may be gone again soon.
+using about_to_make = std::function<void(const std::string& name)>;
+
 /// A resource: what it did is undone, last first, by undo() or its destructor. Move-only. One thread at a time.
 class applied {
 public:
     /// Does the steps in order and stops at the first that changes something and fails; checks are all made, so that every missing
     /// command and every unwritable output is told in one run. Cpusets come last, when nothing else is in the way, whole or not at all. Errors: EBUSY, a cohort of that name is up; ENOENT, EACCES, EISDIR ...
     /// of commands, inputs and outputs; those of cpuset::apply_steps. `run_dir` is where names are taken; it is made when it is missing, and stays.
-    static std::expected<applied, std::vector<error>> apply(const plan& p, sys::os& os, const std::string& run_dir);
+    static std::expected<applied, std::vector<error>> apply(const plan& p, sys::os& os, const std::string& run_dir, const about_to_make& about_to = {});
 
     applied(applied&&) noexcept = default;
     applied& operator=(applied&&) = delete;

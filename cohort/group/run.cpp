@@ -40,8 +40,18 @@ public:
         auto made = detail::pools::create(plan_, os_);
         if (!made) return cannot_start(made.error());
         pools_ = std::move(*made);
+        if (options_.prepared) {
+            if (auto ready = options_.prepared(pools_.places()); !ready) return cannot_start(ready.error());
+        }
         // Closing the write end makes every poller of the read end see a hang-up, however many there are.
-        std::stop_callback all_stop(stop_.get_token(), [this] { (void)stop_write_.close(); });
+        std::stop_callback all_stop(stop_.get_token(), [this] {
+            (void)stop_write_.close();
+            {
+                const std::lock_guard guard(mutex_);
+                dirty_ = true;
+            }
+            changed_.notify_one();
+        });
         std::stop_callback asked(options_.stop, [this] { stop_.request_stop(); });
         loop();
         for (std::thread& t : threads_) t.join();
@@ -104,11 +114,13 @@ private:
                 options_.watch(now);
                 lock.lock();
             }
-            if (all) return;
+            if (all && (!options_.stay || stop_.stop_requested())) return;
             lock.unlock();
             hold_.look();
             lock.lock();
-            changed_.wait_for(lock, std::chrono::nanoseconds(options_.interval_ns), [this] { return std::exchange(dirty_, false); });
+            const auto something_new = [this] { return std::exchange(dirty_, false); };
+            if (all) changed_.wait(lock, something_new);  // nothing moves any more until we are stopped
+            else changed_.wait_for(lock, std::chrono::nanoseconds(options_.interval_ns), something_new);
         }
     }
 

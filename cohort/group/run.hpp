@@ -68,6 +68,8 @@ struct job_report {
     double started = 0, seconds = 0;    // since the run began; of the work without the check
     double cpu_seconds = 0;             // of the job's processes; of a pipe: its reader, blocks and commands
     bool cpu_known = false;
+    std::vector<int> pids;              // of its processes that run
+    std::vector<sys::exit_status> ends; // of an exec's instances that ended by themselves
     std::optional<bool> verified;       // unset: nothing was asked or the job did not come so far
     double verify_seconds = 0;
     std::string output;
@@ -123,6 +125,15 @@ struct run_report {
     bool only_refused() const;  // every job that did not succeed was refused by its check, or skipped for that reason
 };
 
+/// Where a cohort's pool is.
+struct pool_place {
+    std::string cohort;
+    int id = 0;
+    std::string socket;
+    bool own = false;  // the broker runs here, and ends with us
+    std::uint64_t bytes = 0;
+};
+
 struct run_options {
     std::stop_token stop;
     /// Called by the thread that called run_jobs, at every change and at least every `interval`.
@@ -136,6 +147,16 @@ struct run_options {
     std::vector<std::string> flow_program = {"/proc/self/exe", "flow-stage"};
     /// Who carries out the verbs where the plan says that the kernel keeps a cookie; null: the kernel.
     coresched::verbs* core_scheduling = nullptr;
+    /// The environment of every process has it, so that it can be found when we are gone; NAME=value, empty: nothing.
+    std::string mark;
+    /// Hears the name of an output's temporary file before there is one. Any thread.
+    std::function<void(const std::string& name)> about_to;
+    /// Called when cookies and pools are there and no job has begun. An error: nothing begins.
+    std::function<result<void>(const std::vector<pool_place>&)> prepared;
+    /// Commands without files of their own have this process's descriptors 0, 1 and 2, and stay in its process group: a terminal's keys reach them.
+    bool foreground = false;
+    /// Cookies and pools stay until stop is asked for, even when all jobs have ended.
+    bool stay = false;
 };
 
 /// Returns once every job has ended and every child is reaped. Expects a plan that holds.

@@ -57,6 +57,9 @@ private:
 /// Ids of all controls of this network namespace, sorted by PID. Errors: the list of sockets cannot be read.
 result<std::vector<std::string>> live_controls();
 
+/// Removes the directories of controls whose processes have died, as the next control in the default place would. Returns how many there were.
+int remove_dead_controls(sys::os& os);
+
 /// {"show"}: all about the instance as JSON (schema_version 1). {"mask", "parallel", "list", "0-3", "serial", "hex", "f"}: sets one or both masks, or none, and answers as
 /// "show". Errors: ENOENT, nobody has that id; EACCES, it is another user's; EPROTO, the answer is cut short; what set_cpumask and the grammars of masks answer.
 result<std::string> ask_control(const std::string& id, const std::vector<std::string>& question);

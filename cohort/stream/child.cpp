@@ -24,6 +24,7 @@ result<child> child::start(sys::os& system, const sys::spawn_request& command, s
     request.stdin_fd = c.probe_.get();
     request.stdout_fd = its_out.get();
     request.new_group = true;
+    request.ends_with_parent = true;  // whoever starts it waits for it, in the same thread
     // Pipes that hold a whole block spare a switch between the processes for every 64 KiB. Where a user has too many of them, they stay small.
     (void)system.set_pipe_size(c.to_.get(), pipe_bytes);
     (void)system.set_pipe_size(c.from_.get(), pipe_bytes);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/sys/fd.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 
@@ -112,12 +114,13 @@ temp_file::temp_file(temp_file&& other) noexcept
 
 temp_file::~temp_file() { discard(); }
 
-result<temp_file> temp_file::create(os& system, std::string path, unsigned mode) {
+result<temp_file> temp_file::create(os& system, std::string path, unsigned mode, const std::function<void(const std::string&)>& about_to) {
     if (auto there = system.stat(path); there && there->kind == file_kind::directory) {
         return fail(EISDIR, path, "create", errno_text(EISDIR));
     }
     for (int attempt = 0;; ++attempt) {
         std::string name = path + "." + random_suffix(system);
+        if (about_to) about_to(name);
         auto fd = system.open(name, open_read | open_write | open_create | open_exclusive, mode);
         if (fd) return temp_file(system, std::move(path), std::move(name), owned_fd(system, *fd));
         if (fd.error().code != EEXIST || attempt == 100) {
@@ -144,6 +147,11 @@ void temp_file::discard() {
     (void)fd_.close();
     if (!name_.empty()) (void)os_->unlink(name_);
     name_.clear();
+}
+
+result<void> redirect(int target, int fd) {
+    if (::dup2(fd, target) < 0) return fail_errno(fd_name(target), "dup2");
+    return {};
 }
 
 }  // namespace cohort::sys

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -67,8 +68,8 @@ result<void> write_file(os& system, const std::string& path, std::string_view co
 /// A file that appears under its name whole or not at all. A resource: removed unless committed. Move-only.
 class temp_file {
 public:
-    /// A new file beside `path`, with a name of its own. Errors: those of open; EISDIR, `path` is a directory.
-    static result<temp_file> create(os& system, std::string path, unsigned mode = 0666);
+    /// A new file beside `path`, with a name of its own; `about_to` hears that name before there is anything under it. Errors: those of open; EISDIR, `path` is a directory.
+    static result<temp_file> create(os& system, std::string path, unsigned mode = 0666, const std::function<void(const std::string& name)>& about_to = {});
     temp_file(temp_file&& other) noexcept;
     temp_file& operator=(temp_file&&) = delete;
     ~temp_file();
@@ -86,6 +87,9 @@ private:
     std::string path_, name_;  // name_ is empty once committed or discarded
     owned_fd fd_;
 };
+
+/// What was written to `target` goes to where `fd` leads from here on; others may be writing to it meanwhile. Not through os: it is this process's own table. Errors: EBADF. Kernel: dup2.
+result<void> redirect(int target, int fd);
 
 /// The last error as a result: for those who implement os.
 std::unexpected<error> fail_errno(std::string object, std::string act);

@@ -136,6 +136,28 @@ TEST_P(any_files, temp_file_appears_whole_or_not_at_all) {
     EXPECT_EQ(temp_file::create(system(), dir_ / "no/out").error().line(), dir_ / "no/out" + ": create: ENOENT: No such file or directory");
 }
 
+TEST(temp_file, tells_its_name_before_it_is_there) {
+    const scratch_dir dir;
+    std::string heard;
+    const auto temp = temp_file::create(real(), dir / "out", 0600, [&](const std::string& name) {
+        heard = name;
+        EXPECT_TRUE(real().list_dir(dir.path())->empty());
+    });
+    ASSERT_TRUE(temp);
+    EXPECT_EQ(heard, temp->name());
+}
+
+TEST(redirect, what_is_written_goes_elsewhere_from_then_on) {
+    const scratch_dir dir;
+    auto first = open_file(real(), dir / "first", open_write | open_create), second = open_file(real(), dir / "second", open_write | open_create);
+    ASSERT_TRUE(write_all(real(), first->get(), "a"));
+    ASSERT_TRUE(redirect(first->get(), second->get()));
+    ASSERT_TRUE(write_all(real(), first->get(), "b"));
+    EXPECT_EQ(read_file(real(), dir / "first").value(), "a");
+    EXPECT_EQ(read_file(real(), dir / "second").value(), "b");
+    EXPECT_EQ(redirect(first->get(), 99'999).error().line(), fd_name(first->get()) + ": dup2: EBADF: Bad file descriptor");
+}
+
 TEST(temp_file, leaves_nothing_whichever_call_fails) {
     const scratch_dir dir;
     ASSERT_TRUE(write_file(real(), dir / "out", "old"));

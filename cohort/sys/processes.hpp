@@ -6,7 +6,7 @@
 ///     result<sys::exit_status> end = os.wait(*child);
 ///     if (end && !end->ok()) report(end->text());             // "exit 1", "killed by signal 9 (SIGKILL)"
 ///
-/// Kernel: vfork + execve, wait4, kill, prctl(PR_SCHED_CORE).
+/// Kernel: vfork + execve, wait4, kill, prctl(PR_SCHED_CORE, PR_SET_PDEATHSIG).
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,10 @@ struct spawn_request {
     std::optional<cpumask> affinity = {};
     /// The child leads a process group of its own, so that kill(-pid, ...) reaches what it starts and a terminal's Ctrl-C does not.
     bool new_group = false;
+    /// The child leads a session of its own, too: it has no terminal, and of the caller's descriptors it gets 0, 1 and 2 only (before Linux 5.11: and those that others made inheritable).
+    bool new_session = false;
+    /// SIGKILL when the thread that called spawn() has ended, however it did. What the child starts itself is not reached, nor is a child that gains privileges by its program.
+    bool ends_with_parent = false;
     std::string directory = {};                    ///< its working directory; empty: inherited
     std::vector<std::string> environment = {};     ///< NAME=value added to (or replacing) the inherited ones
 };

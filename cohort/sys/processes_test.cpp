@@ -119,6 +119,40 @@ TEST(spawn, many_threads_spawn_at_once) {
     for (auto& t : threads) t.join();
 }
 
+/// Until it has ended, and was reaped by whoever it belonged to; a minute at most.
+bool ends_soon(int pid) {
+    const std::string place = "/proc/" + std::to_string(pid);
+    const std::uint64_t until = real().now() + 60'000'000'000;
+    for (;;) {
+        const auto stat = read_line(real(), place + "/stat");
+        if (!stat || stat->substr(stat->rfind(')')).starts_with(") Z")) return true;
+        if (real().now() >= until) return false;
+        real().sleep_until(real().now() + 2'000'000);
+    }
+}
+
+TEST(spawn, a_child_that_ends_with_its_parent_does_and_one_that_does_not_lives_on) {
+    for (const bool ends : {true, false}) {
+        int pid = 0;
+        // The thread that spawns is the parent.
+        std::thread([&] { pid = real().spawn({.argv = {"sleep", "1000"}, .ends_with_parent = ends}).value(); }).join();
+        if (ends) EXPECT_TRUE(ends_soon(pid));
+        else EXPECT_FALSE(real().try_wait(pid).value());
+        (void)real().kill(pid, SIGKILL);
+        EXPECT_EQ(real().wait(pid)->signal, SIGKILL);
+    }
+}
+
+TEST(spawn, a_session_of_its_own_has_no_more_descriptors_than_three) {
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);  // inheritable, as others may make them
+    exit_status status;
+    const std::string out = output_of({.argv = {"sh", "-c", "cut -d' ' -f5,6 /proc/$$/stat; echo $$; ls /proc/$$/fd"}, .new_session = true}, &status);
+    ::close(ends[0]), ::close(ends[1]);
+    const std::string pid = std::to_string(status.pid);
+    EXPECT_EQ(out, pid + " " + pid + "\n" + pid + "\n0\n1\n2\n");
+}
+
 TEST(wait, tells_how_the_child_ended) {
     exit_status status;
     output_of({.argv = {"sh", "-c", "exit 7"}}, &status);

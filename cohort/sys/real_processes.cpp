@@ -36,6 +36,8 @@ struct child_plan {
     const char* directory;    // or null
     int fds[3];               // none of them 0..2, or -1
     bool new_group;
+    bool new_session;
+    pid_t parent;             // who must live on; 0: nobody
     bool has_affinity;
     std::uint64_t affinity[affinity_words];
     std::vector<int> groups;  // files cgroup.procs, open for writing
@@ -51,13 +53,18 @@ struct child_fault {
     int group = -1;  // which of the groups it could not join; -1: something else
 };
 
+constexpr unsigned close_on_exec_only = 4;  // CLOSE_RANGE_CLOEXEC; older headers lack the name
+
 [[noreturn]] void run_child(const child_plan& plan) {
     const auto give_up = [&](int group = -1) {
         const child_fault fault{errno, group};
         (void)!::write(plan.report_fd, &fault, sizeof fault);
         ::_exit(127);
     };
-    if (plan.new_group && ::setpgid(0, 0) < 0) give_up();
+    // Whoever has died before the call is not waited for by it.
+    if (plan.parent != 0 && (::prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || ::getppid() != plan.parent)) ::_exit(127);
+    if (plan.new_session && ::setsid() < 0) give_up();
+    if (plan.new_group && !plan.new_session && ::setpgid(0, 0) < 0) give_up();
     // Handlers go with exec; what is ignored stays ignored, and SIGPIPE commonly is, in us but not in what users run.
     struct sigaction standard {};
     standard.sa_handler = SIG_DFL;
@@ -71,6 +78,7 @@ struct child_fault {
     }
     if (plan.memory && ::syscall(SYS_set_mempolicy, plan.memory->mode, plan.nodes.words, node_bits) < 0) give_up();
     if (plan.has_affinity && ::syscall(SYS_sched_setaffinity, 0, sizeof plan.affinity, plan.affinity) < 0) give_up();
+    if (plan.new_session) (void)::syscall(SYS_close_range, 3U, ~0U, close_on_exec_only);
     // From here on a signal may kill the child, but no handler of ours may run in it: the handlers are reset while all is blocked.
     for (int s = 1; s < NSIG; ++s) {
         struct sigaction now {};
@@ -141,6 +149,8 @@ result<int> spawn_child(os& system, const spawn_request& request, const placemen
     plan.env = merged_environment(request.environment);
     plan.directory = request.directory.empty() ? nullptr : request.directory.c_str();
     plan.new_group = request.new_group;
+    plan.new_session = request.new_session;
+    plan.parent = request.ends_with_parent ? ::getpid() : 0;
     plan.has_affinity = request.affinity.has_value();
     if (request.affinity) to_words(*request.affinity, plan.affinity);
     if (place.memory) {

@@ -100,7 +100,12 @@ void add_doctor(registry& all);
 void add_topology(registry& all);
 void add_pipe(registry& all);
 void add_plan(registry& all);
-void add_up(registry& all);
+/// words: the program's, from the command on; owner: it was started to stay behind by one that detaches.
+void add_up(registry& all, const std::vector<std::string>& words, bool owner);
+void add_down(registry& all);
+void add_run(registry& all);
+void add_status(registry& all);
+void add_top(registry& all);
 void add_cpuset_change(registry& all);
 void add_cpuset_show(registry& all);
 void add_cpuset_explain(registry& all);

@@ -10,8 +10,17 @@ int main(int argc, char** argv) {
     using namespace cohort::cli;
     // What `cohort up` starts three times for a flow; no command of a person's.
     if (argc > 1 && argv[1] == std::string("flow-stage")) return cohort::stream::flow_stage(std::vector<std::string>(argv + 2, argv + argc), cohort::sys::real());
+    // The process that `cohort up --detach` leaves is this program again; for a person there is no such command either.
+    std::vector<std::string> words(argv + 1, argv + argc);
+    const bool owner = argc > 1 && words[0] == "up-owner";
+    static char up[] = "up";
+    if (owner) argv[1] = up;
     registry all;
-    add_up(all);
+    add_up(all, words, owner);
+    add_down(all);
+    add_status(all);
+    add_run(all);
+    add_top(all);
     add_plan(all);
     add_pipe(all);
     add_doctor(all);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The groups that have most, again and again.
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -11,10 +10,9 @@
 #include <cohort/group/quantity.hpp>
 #include <cohort/group/table.hpp>
 #include <cohort/sys/os.hpp>
-#include <cohort/sys/signals.hpp>
 
+#include "looks.hpp"
 #include "pool.hpp"
-#include "spec_input.hpp"
 
 namespace cohort::cli {
 namespace {
@@ -66,40 +64,28 @@ std::string text_of(const round_of& r, const round_of* before, double seconds) {
     return text + table.text("");
 }
 
-void print_data(const round_of& r) {
+std::string data_of(const round_of& r) {
     ordered_json out{{"schema_version", 1}, {"ok", true}, {"joins", r.totals.joins}, {"requests", r.totals.requests}, {"deaths", r.totals.deaths}, {"groups", ordered_json::array()}};
     for (const group_view& v : r.groups) {
         ordered_json g = group_json(v.row);
         if (v.readable) g["allocated"] = v.used, g["resident"] = v.resident;
         out["groups"].push_back(std::move(g));
     }
-    print(out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    return out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 outcome top(const top_options& o) {
     return with_broker(o.pool, [&](broker_client& broker) -> outcome {
-        sys::os& os = sys::real();
-        auto caught = sys::signal_catcher::create();
-        if (!caught) return std::unexpected(caught.error());
-        const bool screen = os.isatty(1) && !o.pool.json;
-        const std::int64_t rounds = o.rounds != 0 ? o.rounds : screen ? -1 : 1;
         std::optional<round_of> before;
         std::uint64_t before_at = 0;
-        for (std::int64_t i = 0; i != rounds; ++i) {
-            if (i > 0) {
-                sys::poll_item wait{.fd = caught->fd(), .want_read = true};
-                if (auto w = os.poll({&wait, 1}, static_cast<std::uint64_t>(o.interval_ms) * 1'000'000); !w) return std::unexpected(w.error());
-            }
-            if (caught->signal() != 0) break;
+        return look_again({o.rounds, o.interval_ms, o.pool.json}, [&](std::int64_t) -> result<std::string> {
             auto now = look(broker, static_cast<std::size_t>(o.most));
             if (!now) return std::unexpected(now.error());
-            const std::uint64_t at = os.now();
-            if (o.pool.json) print_data(*now);
-            else print((screen ? "\x1b[H\x1b[J" : i > 0 ? "\n" : "") + text_of(*now, before ? &*before : nullptr, static_cast<double>(at - before_at) / 1e9));
-            std::fflush(stdout);
+            const std::uint64_t at = sys::real().now();
+            const std::string text = o.pool.json ? data_of(*now) : text_of(*now, before ? &*before : nullptr, static_cast<double>(at - before_at) / 1e9);
             before = std::move(*now), before_at = at;
-        }
-        return exit_code::ok;
+            return text;
+        });
     });
 }
 

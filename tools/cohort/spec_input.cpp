@@ -58,7 +58,10 @@ void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), s
 result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json, bool bare) {
     auto text = read_input(os, path);
     if (!text) return std::unexpected(text.error());
-    auto read = group::read_spec(input_name(path), *text, [&](std::string_view name) { return os.getenv(std::string(name)); });
+    return plan_of_spec(os, group::read_spec(input_name(path), *text, [&](std::string_view name) { return os.getenv(std::string(name)); }), machine, json, bare);
+}
+
+result<planned> plan_of_spec(sys::os& os, group::spec_reading read, const std::optional<std::string>& machine, bool json, bool bare) {
     const std::string chosen = machine ? *machine : read.value.machine.empty() ? "live" : read.value.machine;
     auto view = group::view_machine(chosen, os);
     if (!view) {

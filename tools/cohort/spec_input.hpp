@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cohort/group/plan.hpp>
+#include <cohort/group/spec.hpp>
 #include <cohort/sys/os.hpp>
 
 #include "command.hpp"
@@ -22,6 +23,9 @@ struct planned {
 
 /// `path` "-" is standard input. `machine` wins over the spec's own [machine]. bare: without its cohorts (group::without_cohorts()). Errors: those of reading the file and the machine.
 result<planned> plan_of(sys::os& os, const std::string& path, const std::optional<std::string>& machine, bool json, bool bare = false);
+
+/// The same of a spec that was read.
+result<planned> plan_of_spec(sys::os& os, group::spec_reading read, const std::optional<std::string>& machine, bool json, bool bare = false);
 
 /// The machine's picture (SVG) with the cohorts' colours. Errors: those of reading the machine.
 result<std::string> map_of_plan(sys::os& os, const group::plan& p);

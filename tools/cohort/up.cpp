@@ -15,17 +15,10 @@
 #include "command.hpp"
 #include "progress.hpp"
 #include "spec_input.hpp"
+#include "up.hpp"
 
 namespace cohort::cli {
 namespace {
-
-struct options {
-    std::string spec;
-    std::optional<std::string> report, html, perfetto;
-    bool json = false;
-    bool quiet = false;
-    bool bare = false;
-};
 
 /// One square a CPU, filled where the cohort runs; empty text for machines that do not fit a line.
 std::string strip(const group::machine_view& m, const cpumask& cpus) {
@@ -70,74 +63,236 @@ exit_code code_of(const group::run_report& r) {
     return first ? exit_code_of(*first) : exit_code::failed;
 }
 
-outcome bring_up(const options& o) {
-    sys::os& os = sys::real();
-    auto planned = plan_of(os, o.spec, std::nullopt, o.json, o.bare);
-    if (!planned) return std::unexpected(planned.error());
-    if (!planned->plan) return planned->code;
-    const group::plan& p = *planned->plan;
-    if (!p.machine.live) {
-        return fail(EOPNOTSUPP, "machine " + p.machine.name, "bring up", "it is not this machine; `cohort plan` shows what would be done there");
+/// The files that are asked for beside the report. Where they cannot be written nothing is begun.
+class extra_files {
+public:
+    result<void> create(sys::os& os, const up_options& o, const group::about_to_make& about_to) {
+        for (const auto& [path, file] : {std::pair(&o.report, &report_), std::pair(&o.html, &page_), std::pair(&o.perfetto, &trace_)}) {
+            if (!*path) continue;
+            auto made = sys::temp_file::create(os, **path, 0666, about_to);
+            if (!made) return std::unexpected(made.error());
+            file->emplace(std::move(*made));
+        }
+        return {};
     }
-    if (!p.holds()) {
-        if (o.json) print(group::plan_json(p) + "\n");
-        for (const group::refusal& r : p.refusals) complain(r.line());
-        return p.unsupported() ? exit_code::unsupported : exit_code::no;
-    }
-    auto catcher = sys::signal_catcher::create();
-    if (!catcher) return std::unexpected(catcher.error());
-    // Where they cannot be written nothing is begun.
-    std::optional<sys::temp_file> report_file, page_file, trace_file;
-    for (const auto& [path, file] : {std::pair(&o.report, &report_file), std::pair(&o.html, &page_file), std::pair(&o.perfetto, &trace_file)}) {
-        if (!*path) continue;
-        auto made = sys::temp_file::create(os, **path);
-        if (!made) return std::unexpected(made.error());
-        file->emplace(std::move(*made));
-    }
-    if (!o.quiet) introduce(p, planned->about);
-    auto up = group::applied::apply(p, os, group::run_directory(os));
-    if (!up) return refuse(up.error(), p, o.json);
-
-    progress shown(os, 2);
-    group::run_options run;
-    run.stop = catcher->token();
-    if (!o.quiet) run.watch = [&](const std::vector<group::job_report>& jobs) { shown.show(jobs); };
-    group::run_report r = group::run_jobs(p, os, run);
-    shown.clear();
-    r.lost = up->broken_partitions(p);
-    r.undo_errors = up->undo();
-
-    const exit_code code = code_of(r);
-    const std::string json = group::report_json(p, r, static_cast<int>(code)) + "\n";
-    const auto keep = [&](std::optional<sys::temp_file>& file, const std::string& text) {
-        const auto written = sys::write_all(os, file->fd(), text);
-        return written ? file->commit() : written;
-    };
-    if (report_file) {
-        if (auto kept = keep(report_file, json); !kept) return std::unexpected(kept.error());
-    }
-    if (trace_file) {
-        if (auto kept = keep(trace_file, group::report_trace(p, r)); !kept) return std::unexpected(kept.error());
-    }
-    if (page_file) {
+    result<void> write(sys::os& os, const group::plan& p, const group::run_report& r, const std::string& about, const std::string& json) {
+        result<void> done;
+        if (report_) done = keep(os, *report_, json);
+        if (done && trace_) done = keep(os, *trace_, group::report_trace(p, r));
+        if (!done || !page_) return done;
         const auto map = map_of_plan(os, p);
-        if (!map) return std::unexpected(map.error());
-        if (auto kept = keep(page_file, group::report_page(p, r, planned->about, *map)); !kept) return std::unexpected(kept.error());
+        return map ? keep(os, *page_, group::report_page(p, r, about, *map)) : std::unexpected(map.error());
     }
-    print(o.json ? json : group::report_text(p, r));
+
+private:
+    static result<void> keep(sys::os& os, sys::temp_file& file, const std::string& text) {
+        const auto written = sys::write_all(os, file.fd(), text);
+        return written ? file.commit() : written;
+    }
+    std::optional<sys::temp_file> report_, page_, trace_;
+};
+
+/// What is up, written down. A resource: its destructor removes the file, unless something could not be undone.
+class life {
+public:
+    life(sys::os& os, std::unique_ptr<group::state_file> file) : os_(os), file_(std::move(file)) {}
+    life(life&&) = default;
+    life& operator=(life&&) = delete;
+    ~life() {
+        if (!file_ || left_) return;
+        if (const std::string log = file_->now().log; own_log_) (void)os_.unlink(log);
+        (void)file_->remove();
+    }
+
+    group::about_to_make about_to() {
+        return [this](const std::string& name) { (void)file_->change([&](group::up_state& s) { s.undo.push_back({group::undo_note::form::file, name}); }); };
+    }
+    /// Where the owner and its jobs talk to from now on is named first. Errors: the log cannot be written.
+    result<void> open_log(const std::optional<std::string>& asked, const std::string& run_dir) {
+        own_log_ = !asked;
+        const std::string path = asked ? *asked : run_dir + "/" + file_->now().name + ".log";
+        auto noted = file_->change([&](group::up_state& s) {
+            s.log = path;
+            if (own_log_) s.undo.push_back({group::undo_note::form::file, path});
+        });
+        if (!noted) return noted;
+        auto fd = sys::open_file(os_, path, sys::open_write | sys::open_create | sys::open_append | (own_log_ ? sys::open_truncate : sys::open_write), own_log_ ? 0600 : 0666);
+        if (!fd) return std::unexpected(fd.error());
+        log_ = std::move(*fd);
+        return {};
+    }
+    /// Pools and cookies are there; jobs are about to begin.
+    result<void> prepared(const std::vector<group::pool_place>& pools) {
+        auto noted = file_->change([&](group::up_state& s) {
+            for (const group::pool_place& p : pools) {
+                for (group::up_cohort& c : s.cohorts) {
+                    if (c.name == p.cohort) c.pool = group::up_pool{p.id, p.socket, p.bytes};
+                }
+                if (!p.own) s.undo.push_back({group::undo_note::form::pool, fmt::format("{} {} {}", p.id, p.cohort.substr(0, 31), p.socket)});
+            }
+        });
+        if (noted && log_) noted = sys::redirect(2, log_.get());
+        return noted;
+    }
+    /// Whatever changes is written at once, save how many bytes have passed: that once a second.
+    void jobs(const std::vector<group::job_report>& now) {
+        (void)file_->change([&](group::up_state& s) {
+            group::up_state next = s;
+            group::note_jobs(next, now);
+            if (s.phase == group::up_phase::starting) next.phase = group::up_phase::up;
+            bool moved = next.phase != s.phase;
+            for (std::size_t i = 0; i < s.jobs.size(); ++i) {
+                group::up_job was = s.jobs[i];
+                was.bytes_in = next.jobs[i].bytes_in, was.bytes_out = next.jobs[i].bytes_out;
+                moved = moved || was != next.jobs[i];
+            }
+            if (!moved && os_.now() < next_figures_) return;
+            next_figures_ = os_.now() + 1'000'000'000;
+            s = std::move(next);
+        });
+    }
+    void ending() {
+        (void)file_->change([](group::up_state& s) { s.phase = group::up_phase::ending; });
+    }
+    /// Something could not be undone: it stays written down, for a sweep.
+    void keep() { left_ = true; }
+    group::up_state now() const { return file_->now(); }
+
+private:
+    sys::os& os_;
+    std::unique_ptr<group::state_file> file_;
+    sys::owned_fd log_;
+    bool own_log_ = false, left_ = false;
+    std::uint64_t next_figures_ = 0;
+};
+
+/// What --detach waits for: all is up.
+void tell_starter(sys::os& os, const group::up_state& s) {
+    nlohmann::ordered_json out{{"schema_version", 1}, {"kind", "status"}, {"ups", {status_value(os, s)}}};
+    print(started_word + out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    std::fflush(stdout);
+}
+
+exit_code refuse_plan(const group::plan& p, bool json) {
+    if (json) print(group::plan_json(p) + "\n");
+    for (const group::refusal& r : p.refusals) complain(r.line());
+    return p.unsupported() ? exit_code::unsupported : exit_code::no;
+}
+
+/// The report, to whom it is due: that of an owner whose starter has gone to its log.
+outcome tell_end(const group::plan& p, const group::run_report& r, const up_options& o, bool alone, const std::string& json, exit_code code, int signal) {
+    if (o.command && r.jobs.size() == 1 && !r.jobs[0].ends.empty() && r.undo_errors.empty() && r.lost.empty()) {
+        const sys::exit_status& end = r.jobs[0].ends[0];
+        return static_cast<exit_code>(end.signal != 0 ? 128 + end.signal : end.code);
+    }
+    if (alone) (void)sys::write_all(sys::real(), 2, group::report_text(p, r));
+    else if (!o.command) print(o.json ? json : group::report_text(p, r));
     for (const error& e : r.undo_errors) complain("undo: " + e.line());
-    if (catcher->signal() != 0) complain(fmt::format("stopped by signal {}; what was unfinished is gone", catcher->signal()));
+    if (signal != 0) complain(fmt::format("stopped by signal {}; what was unfinished is gone", signal));
     else if (const auto first = r.first_error(); first && code != exit_code::ok) complain(first->line());
     return code;
 }
 
 }  // namespace
 
-void add_up(registry& all) {
+outcome bring_up_plan(const planned& planned, const up_options& o) {
+    sys::os& os = sys::real();
+    const group::plan& p = *planned.plan;
+    const std::string run_dir = group::run_directory(os);
+    if (!p.machine.live) {
+        return fail(EOPNOTSUPP, "machine " + p.machine.name, "bring up", "it is not this machine; `cohort plan` shows what would be done there");
+    }
+    if (!p.holds()) return refuse_plan(p, o.json);
+    // A terminal's keys are the command's, too, and it decides what they mean.
+    if (o.command) {
+        for (const int key : {SIGINT, SIGQUIT}) std::signal(key, [](int) {});
+    }
+    auto catcher = o.command ? sys::signal_catcher::create({SIGTERM, SIGHUP}) : sys::signal_catcher::create();
+    if (!catcher) return std::unexpected(catcher.error());
+    group::up_state begin = group::state_of(p, os, run_dir, o.name, o.spec);
+    begin.detached = o.owner, begin.patience_ns = static_cast<std::uint64_t>(o.patience) * 1'000'000'000;
+    auto file = group::state_file::create(os, run_dir, begin);
+    if (!file) return refuse({file.error()}, p, o.json);
+    life mine(os, std::move(*file));
+    extra_files extra;
+    if (auto made = extra.create(os, o, mine.about_to()); !made) return std::unexpected(made.error());
+    if (!o.quiet) introduce(p, planned.about);
+    if (o.owner) {
+        if (auto log = mine.open_log(o.log, run_dir); !log) return refuse({log.error()}, p, o.json);
+    }
+    auto up = group::applied::apply(p, os, run_dir, mine.about_to());
+    if (!up) return refuse(up.error(), p, o.json);
+
+    progress shown(os, 2);
+    group::run_options run;
+    run.stop = catcher->token();
+    run.patience_ns = begin.patience_ns;
+    run.mark = std::string(group::owner_variable) + "=" + begin.who.mark();
+    run.about_to = mine.about_to();
+    run.prepared = [&](const auto& pools) { return mine.prepared(pools); };
+    run.stay = o.owner;
+    run.foreground = o.command;
+    bool told = false;
+    run.watch = [&](const std::vector<group::job_report>& jobs) {
+        mine.jobs(jobs);
+        if (o.owner && !std::exchange(told, true)) tell_starter(os, mine.now());
+        if (!o.quiet && !o.owner) shown.show(jobs);
+    };
+    group::run_report r;
+    {
+        std::stop_callback ends(run.stop, [&] { mine.ending(); });
+        r = group::run_jobs(p, os, run);
+    }
+    shown.clear();
+    mine.ending();
+    r.lost = up->broken_partitions(p);
+    r.undo_errors = up->undo();
+    if (!r.undo_errors.empty()) mine.keep();
+
+    const exit_code code = code_of(r);
+    const std::string json = group::report_json(p, r, static_cast<int>(code)) + "\n";
+    if (auto written = extra.write(os, p, r, planned.about, json); !written) return std::unexpected(written.error());
+    return tell_end(p, r, o, told, json, code, catcher->signal());
+}
+
+namespace {
+
+struct options : up_options {
+    std::string spec_file;
+    std::optional<std::string> asked_name;
+    bool detach = false;
+    bool bare = false;
+};
+
+outcome bring_up(options o, const std::vector<std::string>& words) {
+    sys::os& os = sys::real();
+    if (o.log && !o.detach) return usage("up: --log goes with --detach; without it jobs talk to standard error");
+    if (o.detach && !o.owner) return start_detached(words, o.spec_file == "-", o.json);
+    o.owner = o.detach;
+    auto planned = plan_of(os, o.spec_file, std::nullopt, o.json, o.bare);
+    if (!planned) return std::unexpected(planned.error());
+    if (!planned->plan) return planned->code;
+    const auto here = os.readlink("/proc/self/cwd");
+    if (!here) return std::unexpected(here.error());
+    const bool input = o.spec_file == "-";
+    o.spec = input || o.spec_file.starts_with('/') ? o.spec_file : *here + "/" + o.spec_file;
+    o.name = o.asked_name ? *o.asked_name : input ? fmt::format("stdin-{}", os.getpid()) : group::up_name_of(o.spec_file);
+    if (!group::is_up_name(o.name)) return usage("up: --name \"" + o.name + "\": 1 to 64 letters, digits, '-', '_' and '.', the first a letter or digit");
+    return bring_up_plan(*planned, o);
+}
+
+}  // namespace
+
+void add_up(registry& all, const std::vector<std::string>& words, bool owner) {
     auto o = std::make_shared<options>();
+    o->owner = owner;
     all.add("up", "Bring the cohorts of a spec up, run their jobs, and report")
-        .argument("SPEC", o->spec, "the spec, a TOML file; - is standard input")
-        .flag("--json", o->json, "print the report as JSON")
+        .argument("SPEC", o->spec_file, "the spec, a TOML file; - is standard input")
+        .flag("--detach", o->detach, "return when all is up; a process stays behind, until `cohort down`")
+        .option("--name", o->asked_name, "NAME", "what status and down call it (the spec's file name)")
+        .number("--patience", o->patience, 0, 86'400, "seconds that jobs have between SIGTERM and SIGKILL (3)")
+        .option("--log", o->log, "FILE", "with --detach: where jobs without a file of their own talk to, and the report goes; it stays")
+        .flag("--json", o->json, "print the report as JSON; with --detach: what is up, as `cohort status` does")
         .option("--report", o->report, "FILE", "write the report as JSON to FILE too")
         .option("--html", o->html, "FILE", "write the report as a page with pictures to FILE too")
         .option("--perfetto", o->perfetto, "FILE", "write when each job ran as a trace for Perfetto to FILE too")
@@ -146,10 +301,12 @@ void add_up(registry& all) {
         .notes("Stays until the jobs have ended; then everything is put back. An output gets its name only when its job has\n"
                "succeeded and its `verify` command has said yes. A failing job lets the others go on, unless the spec says\n"
                "on_failure = \"stop\". SIGINT and SIGTERM end the children and remove what is unfinished.\n\n"
+               "With --detach cohorts, cookies and pools stay when the jobs have ended, until `cohort down NAME`. What an up\n"
+               "that was killed (kill -9) has left is removed by the next up, or by down.\n\n"
                "Exit code 1: a check said no, or the plan cannot hold here; 2: faults in the spec; 3: a cookie that must\n"
-               "be kept cannot be kept here; 5: a job failed or was stopped.\n\n"
+               "be kept cannot be kept here; 5: a job failed or was stopped, or a cohort or NAME is up already.\n\n"
                "Example:\n  cohort up examples/two-tenants.toml")
-        .run([o] { return bring_up(*o); });
+        .run([o, words] { return bring_up(*o, words); });
 }
 
 }  // namespace cohort::cli

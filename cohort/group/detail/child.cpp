@@ -18,16 +18,16 @@ constexpr std::uint64_t look_every_ns = 20'000'000;
 
 }  // namespace
 
-result<child> child::start(sys::os& os, sys::spawn_request request, const sys::placement& place) {
-    request.new_group = true;
+result<child> child::start(sys::os& os, sys::spawn_request request, const sys::placement& place, bool own_group) {
+    request.new_group = own_group;
     auto pid = sys::spawn_at(os, request, place);
     if (!pid) return std::unexpected(pid.error());
-    return child(os, *pid);
+    return child(os, *pid, own_group);
 }
 
 child::~child() {
     if (pid_ == 0) return;
-    (void)os_->kill(-pid_, SIGKILL);
+    (void)os_->kill(target(), SIGKILL);
     (void)reap();
 }
 
@@ -62,10 +62,10 @@ result<bool> child::ended(int pidfd, int stop_fd, std::uint64_t timeout_ns) {
 }
 
 result<sys::exit_status> child::terminate(int pidfd, std::uint64_t patience_ns) {
-    (void)os_->kill(-pid_, SIGTERM);
+    (void)os_->kill(target(), SIGTERM);
     const auto gone = ended(pidfd, -1, patience_ns);
     // What the leader had started may have ignored SIGTERM; while the leader is not reaped its group cannot be another's.
-    (void)os_->kill(-pid_, SIGKILL);
+    (void)os_->kill(target(), SIGKILL);
     (void)gone;
     return reap();
 }
@@ -119,7 +119,7 @@ result<std::optional<std::size_t>> child::first_ended(sys::os& os, std::span<chi
 }
 
 result<sys::exit_status> child::collect() {
-    (void)os_->kill(-pid_, SIGKILL);
+    (void)os_->kill(target(), SIGKILL);
     return reap();
 }
 

@@ -23,8 +23,9 @@ namespace cohort::group::detail {
 /// pid that has been reaped.
 class child {
 public:
-    static result<child> start(sys::os& os, sys::spawn_request request, const sys::placement& place = {});
-    child(child&& other) noexcept : os_(other.os_), pid_(std::exchange(other.pid_, 0)), before_reaping_(std::move(other.before_reaping_)) {}
+    /// own_group: a process group of its own, so that signals reach what it starts, too.
+    static result<child> start(sys::os& os, sys::spawn_request request, const sys::placement& place = {}, bool own_group = true);
+    child(child&& other) noexcept : os_(other.os_), pid_(std::exchange(other.pid_, 0)), own_group_(other.own_group_), before_reaping_(std::move(other.before_reaping_)) {}
     child& operator=(child&&) = delete;
     ~child();
 
@@ -43,7 +44,8 @@ public:
     result<sys::exit_status> collect();
 
 private:
-    child(sys::os& os, int pid) : os_(&os), pid_(pid) {}
+    child(sys::os& os, int pid, bool own_group) : os_(&os), pid_(pid), own_group_(own_group) {}
+    int target() const { return own_group_ ? -pid_ : pid_; }
     /// True: the process has ended (but is not reaped). False: the timeout passed or stop_fd spoke.
     result<bool> ended(int pidfd, int stop_fd, std::uint64_t timeout_ns);
     result<sys::exit_status> terminate(int pidfd, std::uint64_t patience_ns);
@@ -51,6 +53,7 @@ private:
 
     sys::os* os_;
     int pid_;  // 0: none, or reaped
+    bool own_group_;
     std::function<void()> before_reaping_;
 };
 

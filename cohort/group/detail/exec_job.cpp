@@ -49,6 +49,7 @@ public:
         c_.update([&](job_report& r) {
             r.exits = std::move(exits);
             r.restarts = restarts;
+            r.ends = std::move(ends_);
             r.cpu_seconds = cpu_seconds_;
             r.cpu_known = true;
         });
@@ -57,7 +58,7 @@ public:
 
 private:
     result<void> prepare(int number) {
-        instance one{.number = number, .pause = e_.restart.backoff_ns};
+        instance one{.number = number, .out = c_.options.foreground ? 1 : 2, .pause = e_.restart.backoff_ns};
         for (const auto& [file, fd] : {std::pair(&e_.stdout_file, &one.out), std::pair(&e_.stderr_file, &one.err)}) {
             if (file->empty()) continue;
             auto made = hands_.add_output(with_instance(*file, number));
@@ -69,7 +70,8 @@ private:
     }
 
     result<void> start(instance& one) {
-        auto in = sys::open_file(os_, e_.stdin_file.empty() ? "/dev/null" : with_instance(e_.stdin_file, one.number), sys::open_read);
+        result<sys::owned_fd> in = sys::owned_fd();
+        if (!c_.options.foreground || !e_.stdin_file.empty()) in = sys::open_file(os_, e_.stdin_file.empty() ? "/dev/null" : with_instance(e_.stdin_file, one.number), sys::open_read);
         if (!in) return std::unexpected(in.error());
         std::vector<std::string> env = hands_.environment;
         env.push_back("COHORT_INSTANCE=" + std::to_string(one.number));
@@ -155,6 +157,7 @@ private:
     void note(instance& one, const sys::exit_status& end) {
         cpu_seconds_ += static_cast<double>(end.user_ns + end.system_ns) / 1e9;
         one.exit = end.text();
+        ends_.push_back(end);
         one.outcome = {};
         if (end.ok()) return;
         std::string why = one.exit;
@@ -184,6 +187,7 @@ private:
     sys::os& os_;
     std::vector<instance> all_;
     double cpu_seconds_ = 0;
+    std::vector<sys::exit_status> ends_;  // of those that ended by themselves
 };
 
 }  // namespace

@@ -20,7 +20,7 @@ double seconds_between(std::uint64_t from, std::uint64_t to) { return static_cas
 /// An output that is not there before it is published. Devices and pipes are written directly: they have no unfinished state to hide.
 class output {
 public:
-    static result<output> create(sys::os& os, const std::string& path) {
+    static result<output> create(sys::os& os, const std::string& path, const std::function<void(const std::string&)>& about_to) {
         output out;
         out.path_ = path;
         const auto info = os.stat(path);
@@ -30,7 +30,7 @@ public:
             out.direct_ = std::move(*fd);
             return out;
         }
-        auto temp = sys::temp_file::create(os, path);
+        auto temp = sys::temp_file::create(os, path, 0666, about_to);
         if (!temp) return std::unexpected(temp.error());
         out.temp_.emplace(std::move(*temp));
         return out;
@@ -89,14 +89,16 @@ private:
 };
 
 /// What every process of the job finds in its environment.
-std::vector<std::string> names_of(const job_plan& job) {
-    return {"COHORT_NAME=" + job.spec.cohort, "COHORT_JOB=" + job.spec.name, "COHORT_CPUS=" + job.cpus.list()};
+std::vector<std::string> names_of(const job_plan& job, const std::string& mark) {
+    std::vector<std::string> out{"COHORT_NAME=" + job.spec.cohort, "COHORT_JOB=" + job.spec.name, "COHORT_CPUS=" + job.cpus.list()};
+    if (!mark.empty()) out.push_back(mark);
+    return out;
 }
 
 result<sys::owned_fd> runner::input_of(const std::string& path) { return sys::open_file(os_, path.empty() ? "/dev/null" : path, sys::open_read); }
 
 result<int> runner::add_output(const std::string& path) {
-    auto out = output::create(os_, path);
+    auto out = output::create(os_, path, c_.options.about_to);
     if (!out) return std::unexpected(out.error());
     outputs_.push_back(std::move(*out));
     return outputs_.back().fd();
@@ -109,10 +111,18 @@ result<child> runner::launch(sys::spawn_request request) {
     sys::placement place;
     if (keep.by == keeping::form::kernel) place.join = {keep.procs};
     if (keep.by == keeping::form::emulated && !keep.mems.empty()) place.memory = sys::mempolicy{.mode = sys::mempolicy_bind, .nodes = keep.mems};
-    auto started = child::start(os_, std::move(request), place);
-    if (!started || keep.by != keeping::form::emulated) return started;
-    if (auto held = c_.hold.take(started->pid(), c_.cohort); !held) return std::unexpected(held.error());  // the child is ended by its destructor
-    started->before_reaping([&hold = c_.hold, pid = started->pid()] { hold.drop(pid); });
+    request.ends_with_parent = true;  // this thread reaps it, and so outlives it unless we are killed
+    auto started = child::start(os_, std::move(request), place, !c_.options.foreground);
+    if (!started) return started;
+    const int pid = started->pid();
+    const bool emulated = keep.by == keeping::form::emulated;
+    started->before_reaping([this, emulated, pid] {
+        if (emulated) c_.hold.drop(pid);
+        c_.update([pid](job_report& r) { std::erase(r.pids, pid); });
+    });
+    c_.update([pid](job_report& r) { r.pids.push_back(pid); });
+    if (!emulated) return started;
+    if (auto held = c_.hold.take(pid, c_.cohort); !held) return std::unexpected(held.error());  // the child is ended by its destructor
     return started;
 }
 
@@ -124,7 +134,7 @@ stream::pipe_options runner::pipe_options() {
     o.decompress = p.decompress;
     o.argv = p.command.words;
     o.records = p.records;
-    o.environment = names_of(job_);
+    o.environment = names_of(job_, c_.options.mark);
     o.directory = job_.cwd;
     o.cpus = job_.cpus;
     o.serial_cpus = job_.cpus;
@@ -164,7 +174,7 @@ result<void> runner::pipe() {
         sys::owned_fd to(os_, ends->write);
         auto nothing = input_of("");
         if (!nothing) return std::unexpected(nothing.error());
-        auto started = launch({.argv = p.input_command.words, .stdin_fd = nothing->get(), .stdout_fd = to.get(), .environment = names_of(job_)});
+        auto started = launch({.argv = p.input_command.words, .stdin_fd = nothing->get(), .stdout_fd = to.get(), .environment = names_of(job_, c_.options.mark)});
         if (!started) return std::unexpected(started.error());
         producer.emplace(std::move(*started));
         o.input_fd = from.get();
@@ -208,11 +218,11 @@ result<void> runner::flow() {
     result<int> out = -1;
     if (!spec_.pipe.output.empty()) out = add_output(spec_.pipe.output);
     if (!out) return std::unexpected(out.error());
-    return run_flow(job_, c_, *out, names_of(job_), [this](sys::spawn_request r) { return launch(std::move(r)); });
+    return run_flow(job_, c_, *out, names_of(job_, c_.options.mark), [this](sys::spawn_request r) { return launch(std::move(r)); });
 }
 
 result<void> runner::exec() {
-    const result<void> done = run_exec(job_, c_, {names_of(job_), [this](const std::string& path) { return add_output(path); }, [this](sys::spawn_request r) { return launch(std::move(r)); }});
+    const result<void> done = run_exec(job_, c_, {names_of(job_, c_.options.mark), [this](const std::string& path) { return add_output(path); }, [this](sys::spawn_request r) { return launch(std::move(r)); }});
     std::uint64_t bytes = 0;
     for (const output& o : outputs_) {
         if (auto info = os_.fstat(o.fd())) bytes += info->size;
@@ -227,7 +237,7 @@ result<void> runner::check() {
     const std::uint64_t start = os_.now();
     auto nothing = input_of("");
     if (!nothing) return std::unexpected(nothing.error());
-    std::vector<std::string> env = names_of(job_);
+    std::vector<std::string> env = names_of(job_, c_.options.mark);
     env.push_back("INPUT=" + (spec_.streams() ? spec_.pipe.input : spec_.exec.stdin_file));
     if (!outputs_.empty()) env.push_back("OUTPUT=" + outputs_.front().place());
     auto started = launch({.argv = spec_.verify.words, .stdin_fd = nothing->get(), .stdout_fd = 2, .environment = std::move(env)});

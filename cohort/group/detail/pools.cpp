@@ -26,6 +26,7 @@ public:
     /// A group, and ourselves in it.
     result<std::pair<int, sharepool::member*>> make(const cohort_plan& c);
     const std::string& socket() const { return socket_; }
+    bool own() const { return broker_ != nullptr; }
 
 private:
     result<void> run_broker();
@@ -41,10 +42,11 @@ private:
     std::vector<int> made_;
 };
 
+std::string pool_folder(sys::os& os) { return run_directory(os) + "/pool." + std::to_string(os.getpid()); }
+
 result<void> pool_host::run_broker() {
-    const std::string top = run_directory(os_);
-    folder_ = top + "/pool." + std::to_string(os_.getpid());
-    for (const std::string& path : {top, folder_}) {
+    folder_ = pool_folder(os_);
+    for (const std::string& path : {run_directory(os_), folder_}) {
         if (auto made = os_.mkdir(path, 0700); !made && made.error().code != EEXIST) return made;
     }
     socket_ = folder_ + "/pool.sock";
@@ -98,7 +100,7 @@ pool_host::~pool_host() {
     if (thread_.joinable()) thread_.join();
     broker_.reset();
     if (folder_.empty()) return;
-    (void)os_.unlink(folder_ + "/pool.sock");
+    for (const char* file : {"/pool.sock", "/pool.sock.lock"}) (void)os_.unlink(folder_ + file);
     (void)os_.rmdir(folder_);
 }
 
@@ -156,6 +158,12 @@ pool* pools::of(const cohort_plan& c) const {
     const std::string& whose = c.pool.of.empty() ? c.name : c.pool.of;
     const auto it = std::find_if(all_.begin(), all_.end(), [&](const auto& entry) { return entry.first == whose; });
     return it == all_.end() ? nullptr : it->second.get();
+}
+
+std::vector<pool_place> pools::places() const {
+    std::vector<pool_place> out;
+    for (const auto& [name, one] : all_) out.push_back({name, one->id(), host_->socket(), host_->own(), one->member().bytes()});
+    return out;
 }
 
 std::vector<pool_report> pools::report() {

@@ -40,6 +40,9 @@ private:
     std::uint64_t peak_ = 0;  // [guarded: lock_]
 };
 
+/// Where the broker of an `up` of this process has its socket, which is called pool.sock.
+std::string pool_folder(sys::os& os);
+
 /// A resource: its destructor ends every group that it made.
 class pools {
 public:
@@ -52,6 +55,7 @@ public:
     /// Its own, or the other cohort's that it is in; null: it is in none.
     pool* of(const cohort_plan& c) const;
     std::vector<pool_report> report();
+    std::vector<pool_place> places() const;
 
 private:
     std::unique_ptr<pool_host> host_;

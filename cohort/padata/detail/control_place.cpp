@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include <cohort/padata/control.hpp>
 #include <cohort/padata/detail/control_files.hpp>
 #include <cohort/sys/local_socket.hpp>
 #include <cohort/sys/watch.hpp>
@@ -37,11 +38,15 @@ void remove_files(sys::os& os, const std::string& path) {
 
 }  // namespace
 
+/// Of all that is this user's.
+static std::string control_top(sys::os& os) {
+    if (const auto dir = os.getenv("COHORT_RUN_DIR"); dir && !dir->empty()) return *dir;
+    if (const auto xdg = os.getenv("XDG_RUNTIME_DIR"); xdg && !xdg->empty() && is_directory(os, *xdg)) return *xdg + "/cohort";
+    return "/tmp/cohort-" + std::to_string(sys::effective_uid());
+}
+
 result<std::string> control_base(sys::os& os) {
-    std::string top;
-    if (const auto dir = os.getenv("COHORT_RUN_DIR"); dir && !dir->empty()) top = *dir;
-    else if (const auto xdg = os.getenv("XDG_RUNTIME_DIR"); xdg && !xdg->empty() && is_directory(os, *xdg)) top = *xdg + "/cohort";
-    else top = "/tmp/cohort-" + std::to_string(sys::effective_uid());
+    const std::string top = control_top(os);
     if (auto r = make_private(os, top); !r) return std::unexpected(r.error());
     if (auto r = make_private(os, top + "/padata"); !r) return std::unexpected(r.error());
     return top + "/padata";
@@ -113,3 +118,9 @@ int remove_stale(sys::os& os, const std::string& base) {
 }
 
 }  // namespace cohort::padata::detail
+
+namespace cohort::padata {
+
+int remove_dead_controls(sys::os& os) { return detail::remove_stale(os, detail::control_top(os) + "/padata"); }
+
+}  // namespace cohort::padata
