@@ -154,7 +154,7 @@ std::string promises(const plan& p) {
     std::string out;
     for (const cohort_plan& c : p.cohorts) {
         out += fmt::format("<h2><span class=\"dot\" style=\"background:{}\"></span>{}</h2><p>{} (asked: {}); kept by {}{}</p><ul>", color_of(p, c.name), xml_text(c.name), cpus_text(c.cpus), xml_text(c.asked_text), xml_text(c.keep.text()),
-                           c.cookie.name.empty() ? "" : xml_text("; cookie \"" + c.cookie.name + "\" " + c.cookie.text()));
+                           c.cookie.name.empty() ? "" : xml_text("; cookie " + c.cookie.text()));
         for (const std::string& e : c.enforced) out += "<li><span class=\"tag\">enforced</span>" + xml_text(e) + "</li>";
         for (const std::string& a : c.advisory) out += "<li><span class=\"tag\">advisory</span>" + xml_text(a) + "</li>";
         for (const std::string& o : c.if_offline) out += "<li><span class=\"tag\">offline</span>" + xml_text(o) + "</li>";

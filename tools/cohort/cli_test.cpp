@@ -50,7 +50,7 @@ TEST_F(cli, help_shows_each_system_in_a_line_and_below_it_its_commands) {
 
 TEST_F(cli, unknown_words_end_with_2_and_the_nearest_right_one) {
     struct row { const char *line, *says; };
-    for (const row& r : {row{"plann x", "did you mean \"plan\"?"}, row{"dcotor", "did you mean \"doctor\"?"}, row{"topol", "did you mean \"topology\"?"},
+    for (const row& r : {row{"plann x", "did you mean \"plan\"?"}, row{"dcotor", "did you mean \"doctor\"?"}, row{"topolgy", "did you mean \"topology\"?"},
                          row{"qqqqq", "command \"qqqqq\" is unknown"}, row{"plan s.toml --jsno", "option \"--jsno\" is unknown; did you mean \"--json\"?"},
                          row{"plan", "SPEC"}, row{"plan a b", "argument \"b\" was not expected"}, row{"topology --machine", "--machine"},
                          row{"doctor --require cpusett", "did you mean \"cpuset\"?"}}) {
