@@ -82,7 +82,7 @@ outcome top(const top_options& o) {
             auto now = look(broker, static_cast<std::size_t>(o.most));
             if (!now) return std::unexpected(now.error());
             const std::uint64_t at = sys::real().now();
-            const std::string text = o.pool.json ? data_of(*now) : text_of(*now, before ? &*before : nullptr, static_cast<double>(at - before_at) / 1e9);
+            std::string text = o.pool.json ? data_of(*now) : text_of(*now, before ? &*before : nullptr, static_cast<double>(at - before_at) / 1e9);
             before = std::move(*now), before_at = at;
             return text;
         });

@@ -2,6 +2,7 @@
 // What is up, and what it does at this moment.
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <numeric>
@@ -192,7 +193,7 @@ std::string seconds(const ordered_json& s) { return s.is_null() ? "" : group::hu
 
 std::string bar(const ordered_json& part) {
     constexpr int width = 20;
-    const int full = part.is_null() ? 0 : static_cast<int>(part.get<double>() * width + 0.5);
+    const int full = part.is_null() ? 0 : static_cast<int>(std::lround(part.get<double>() * width));
     std::string out;
     for (int i = 0; i < width; ++i) out += i < full ? "█" : "░";
     return out;

@@ -31,7 +31,7 @@ struct instance {
 
 class exec_run {
 public:
-    exec_run(const job_plan& job, const job_context& c, const exec_hands& hands) : job_(job), e_(job.spec.exec), c_(c), hands_(hands), os_(c.os) {}
+    exec_run(const job_plan& job, const job_context& c, const exec_hands& hands) : e_(job.spec.exec), c_(c), hands_(hands), os_(c.os) {}
 
     result<void> run() {
         for (int i = 0; i < e_.instances; ++i) {
@@ -180,7 +180,6 @@ private:
         c_.update([](job_report& r) { ++r.restarts; });
     }
 
-    const job_plan& job_;
     const exec_spec& e_;
     const job_context& c_;
     const exec_hands& hands_;
