@@ -149,7 +149,8 @@ result<void> processes::wait(const flow& f) {
         if (!p.process) continue;
         child* one_of[] = {&*p.process};
         const std::uint64_t now = os_.now();
-        const auto gone = now < until ? child::first_ended(os_, one_of, c_.stop_fd, until - now) : result<std::optional<std::size_t>>(std::nullopt);
+        // However late it is: who has ended by himself says why.
+        const auto gone = stopped ? result<std::optional<std::size_t>>(std::nullopt) : child::first_ended(os_, one_of, c_.stop_fd, now < until ? until - now : 0);
         if (gone && *gone) {
             auto status = p.process->collect();
             ended(p, status ? std::optional(*status) : std::nullopt);
