@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -31,6 +30,7 @@ namespace cohort::bench {
 namespace {
 
 using sys::testing::child_process;
+using sys::testing::forked;
 
 constexpr std::size_t record_bytes = 256;
 constexpr int group_id = 7;
@@ -92,14 +92,6 @@ private:
 
 // ---- peers ----
 
-/// A process that runs f and ends.
-child_process started(const std::function<void()>& f) {
-    child_process c(::fork());
-    if (c.pid() != 0) return c;
-    f();
-    std::_Exit(0);
-}
-
 void write_all(int fd, const char* p, std::size_t n) {
     while (n > 0) {
         const ssize_t done = ::write(fd, p, n);
@@ -149,9 +141,9 @@ void over_sockets(const job& j, int type, std::size_t bytes) {
     int first[2], second[2];
     if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, first) != 0 || ::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, second) != 0) failed("no sockets");
     const int in = j.in(), out = j.out();
-    child_process producer = started([&] { ::close(first[1]), ::close(second[0]), ::close(second[1]), from_file(in, first[0], bytes); });
-    child_process worker = started([&] { ::close(first[0]), ::close(second[1]), relay(first[1], second[0], bytes, true); });
-    child_process consumer = started([&] { ::close(first[0]), ::close(first[1]), ::close(second[0]), to_file(second[1], out, bytes); });
+    child_process producer = forked([&] { ::close(first[1]), ::close(second[0]), ::close(second[1]), from_file(in, first[0], bytes); });
+    child_process worker = forked([&] { ::close(first[0]), ::close(second[1]), relay(first[1], second[0], bytes, true); });
+    child_process consumer = forked([&] { ::close(first[0]), ::close(first[1]), ::close(second[0]), to_file(second[1], out, bytes); });
     for (const int fd : {first[0], first[1], second[0], second[1]}) ::close(fd);
     if (producer.wait() != 0 || worker.wait() != 0 || consumer.wait() != 0) failed("a process of the sockets failed");
     j.check("what came over the sockets is not what it should be");

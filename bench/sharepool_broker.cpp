@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// sharepool through a broker: a join, an allocation and a leaving, with many members, many groups of a process, many groups on the broker, each beside the same with one; and a restart with all members.
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,7 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +16,7 @@
 #include <cohort/sharepool/broker/client.hpp>
 #include <cohort/sharepool/share_pool.hpp>
 #include <cohort/sys/event_poll.hpp>
+#include <cohort/sys/testing/child_process.hpp>
 
 #include "support.hpp"
 
@@ -26,39 +25,13 @@ namespace {
 
 using sharepool::broker_client;
 using sharepool::share_pool;
+using sys::testing::child_process;
+using sys::testing::forked;
 
 [[noreturn]] void failed(const char* what) {
     std::fprintf(stderr, "bench: sharepool: %s\n", what);
     std::_Exit(5);
 }
-
-/// A process that runs f and ends, at the latest when this one does.
-class child {
-public:
-    explicit child(const std::function<void()>& f) : pid_(::fork()) {
-        if (pid_ < 0) failed("no process");
-        if (pid_ != 0) return;
-        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        f();
-        std::_Exit(0);
-    }
-    child(child&& o) noexcept : pid_(std::exchange(o.pid_, 0)) {}
-    child& operator=(child&&) = delete;
-    ~child() { end(); }
-    void end() {
-        if (pid_ <= 0) return;
-        ::kill(pid_, SIGKILL);
-        wait();
-    }
-    int wait() {
-        int status = 0;
-        ::waitpid(std::exchange(pid_, 0), &status, 0);
-        return status;
-    }
-
-private:
-    pid_t pid_;
-};
 
 /// A broker, groups 1 and up of 2 MiB, and members of group 1.
 class stage {
@@ -68,11 +41,11 @@ public:
         auto c = must(connect());
         for (int i = 1; i <= groups; ++i) must(c.create({.id = i, .bytes = 2 << 20}));
         for (int i = 0; i < members; ++i) {
-            members_.emplace_back([this] {
+            members_.push_back(forked([this] {
                 const auto p = must(share_pool::attach({.socket = socket_, .patience = std::chrono::seconds(60)}));
                 must(p->group_add_task(::getpid(), 1));
                 for (;;) ::pause();
-            });
+            }));
         }
         wait_for(members);
     }
@@ -99,7 +72,7 @@ public:
 private:
     result<broker_client> connect() const { return broker_client::connect(socket_, std::chrono::seconds(60)); }
     void start() {
-        broker_ = std::make_unique<child>([this] {
+        broker_ = forked([this] {
             auto b = must(sharepool::broker::create({.socket = socket_, .journal = folder_ + "/pool.journal", .settings = {.group_bytes = 2 << 20}, .patience = std::chrono::seconds(60)}));
             for (;;) must(b->step(std::chrono::seconds(1)));
         });
@@ -110,8 +83,8 @@ private:
     }
     static inline int made = 0;
     std::string folder_, socket_;
-    std::unique_ptr<child> broker_;
-    std::vector<child> members_;
+    std::optional<child_process> broker_;
+    std::vector<child_process> members_;
 };
 
 struct times {
@@ -126,7 +99,7 @@ double median(std::vector<double> v) {
 /// A new process that is in `before` other groups: it joins group `id`, allocates there, and leaves, several times.
 times once(const stage& on, int id, int before) {
     auto* t = new (::mmap(nullptr, sizeof(times), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) times;
-    child timed([&] {
+    child_process timed = forked([&] {
         (void)sys::allow_descriptors(20'000);
         const auto p = must(share_pool::attach({.socket = on.socket(), .patience = std::chrono::seconds(60)}));
         const int me = ::getpid();

@@ -85,7 +85,7 @@ struct outcome {
 };
 
 outcome up(const std::string& spec) {
-    put("/tmp/spec.toml", "workdir = \"/tmp/work\"\n" + spec);
+    put("/tmp/spec.toml", "workdir = \"/tmp/job\"\n" + spec);
     const pid_t pid = ::fork();
     if (pid == 0) {
         ::dup2(::open("/tmp/up.out", O_CREAT | O_TRUNC | O_WRONLY, 0600), 1);
@@ -105,7 +105,7 @@ std::string cohort(const std::string& name, const std::string& cpus, const std::
 std::string job(const std::string& of, const std::string& name, const std::string& words = "\"tell\"") {
     return "[[job]]\nname = \"" + name + "\"\ncohort = \"" + of + "\"\nkind = \"exec\"\ncommand = [\"/program\", " + words + "]\nstdout = \"" + name + "\"\n";
 }
-std::string told(const std::string& name) { return contents("/tmp/work/" + name); }
+std::string told(const std::string& name) { return contents("/tmp/job/" + name); }
 std::string word_after(const std::string& text, const std::string& key) {
     const auto at = text.find(key + " ");
     return at == std::string::npos ? "?" : text.substr(at + key.size() + 1, text.find_first_of(" \n", at + key.size() + 1) - at - key.size() - 1);
@@ -142,7 +142,7 @@ void without_siblings() {
 }
 
 void cookies() {
-    put("/tmp/work/in", "1\n2\n3\n");
+    put("/tmp/job/in", "1\n2\n3\n");
     const outcome o = up(cohort("a", "0", "cookie = \"x\"\n" + require) + cohort("b", "1", "cookie = \"y\"\n" + require) + cohort("also", "2", "cookie = \"x\"\n") + cohort("none", "3", "") + job("a", "in-a") +
                          job("b", "in-b") + job("also", "in-also") + job("none", "in-none") +
                          "[[job]]\nname = \"pipe\"\ncohort = \"a\"\nkind = \"pipe\"\ninput = \"in\"\noutput = \"through\"\ncommand = [\"/program\", \"tell\"]\n");
@@ -184,7 +184,7 @@ int main(int argc, char** argv) {
     if (what == "tell") return tell();
     if (what == "hog") return hog(std::atof(argv[2]));
     ::mkdir("/tmp", 0755);
-    ::mkdir("/tmp/work", 0755);
+    ::mkdir("/tmp/job", 0755);
     // Deadline servers of newer kernels hold CPUs online for reasons that are none of cpuset's.
     for (int cpu = 0; cpu < 8; ++cpu) put("/sys/kernel/debug/sched/fair_server/cpu" + std::to_string(cpu) + "/runtime", "0");
     sets();

@@ -231,6 +231,11 @@ private:
 
 }  // namespace
 
+const char* state_word(job_state s) {
+    constexpr const char* words[] = {"waiting", "running", "checking", "ok", "failed", "refused", "skipped", "stopped"};
+    return words[static_cast<int>(s)];
+}
+
 const char* state_name(job_state s) {
     switch (s) {
         case job_state::waiting: return "waits";

@@ -40,7 +40,10 @@ enum class job_state {
     skipped,   // a job it waits for did not succeed
     stopped,   // by a signal, or because another job failed
 };
+/// "waits", "was refused by its check" ...: for people.
 const char* state_name(job_state s);
+/// "waiting", "refused" ...: for programs.
+const char* state_word(job_state s);
 constexpr bool ended(job_state s) { return s >= job_state::ok; }
 
 /// What a flow's processes did beside bytes.

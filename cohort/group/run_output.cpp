@@ -50,8 +50,7 @@ nlohmann::json job_json(const job_report& j) {
                        {"bytes_in", j.bytes_in},
                        {"bytes_out", j.bytes_out},
                        {"output", j.output}};
-    static constexpr const char* names[] = {"waiting", "running", "checking", "ok", "failed", "refused", "skipped", "stopped"};
-    out["state"] = names[static_cast<int>(j.state)];
+    out["state"] = state_word(j.state);
     if (j.pipe && ended(j.state)) out["order"] = {{"blocks", j.blocks}, {"in_order", j.ordered}};
     if (j.pipe && j.window > 0) out["window"] = {{"blocks", j.window}, {"bytes", j.window_bytes}, {"waits", j.waits}};
     if (j.latency) {

@@ -63,11 +63,6 @@ void note_directories(sys::os& os, const std::string& path, std::vector<undo_not
 
 const char* phase_name(up_phase p) { return phases[static_cast<int>(p)]; }
 
-const char* state_word(job_state s) {
-    constexpr const char* words[] = {"waiting", "running", "checking", "ok", "failed", "refused", "skipped", "stopped"};
-    return words[static_cast<int>(s)];
-}
-
 ordered_json state_value(const up_state& s) {
     ordered_json out{{"name", s.name}, {"spec", s.spec}, {"owner", {{"pid", s.who.pid}, {"start", s.who.start}, {"boot", s.who.boot}}}, {"detached", s.detached}, {"phase", phase_name(s.phase)},
                      {"since_ns", s.since_ns}, {"patience_ns", s.patience_ns}, {"log", s.log}, {"cohorts", ordered_json::array()}, {"jobs", ordered_json::array()}, {"undo", ordered_json::array()}};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// What one `cohort up` has up: written down by its owner before each step, so that anybody can see it, end it, and put in order what a killed owner left.
 ///
-///     up_state s = state_of(plan, os, run_dir, "two-tenants", "/work/two-tenants.toml");
+///     up_state s = state_of(plan, os, run_dir, "two-tenants", "/etc/two-tenants.toml");
 ///     auto mine = state_file::create(os, run_dir, s);                  // sweeps first; EBUSY: that name is up
 ///     mine->change([](up_state& now) { now.phase = up_phase::up; });
 ///     for (const up_state& u : ups(os, run_dir)->all) print(u.name, alive(os, u));     // other processes
@@ -71,8 +71,6 @@ struct up_job {
 
 enum class up_phase { starting, up, ending };
 const char* phase_name(up_phase p);
-/// "waiting", "running", "ok" ...: a word for programs, where state_name() is for people.
-const char* state_word(job_state s);
 
 struct up_state {
     std::string name, spec;  ///< spec: its file, absolute; "-" came from standard input

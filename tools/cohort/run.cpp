@@ -47,7 +47,7 @@ outcome run(options o) {
     sys::os& os = sys::real();
     if (!o.given || o.command_words.empty()) return usage("run: no command after --");
     o.name = o.asked_name ? *o.asked_name : fmt::format("run-{}", os.getpid());
-    if (!group::is_up_name(o.name)) return usage("run: --name \"" + o.name + "\": 1 to 64 letters, digits, '-', '_' and '.', the first a letter or digit");
+    if (const auto wrong = wrong_name("run", o.name)) return *wrong;
     for (const auto& [option, text] : {std::pair("--cpus", &o.cpus), std::pair("--mems", &o.mems), std::pair("--cookie", &o.cookie)}) {
         if (!is_plain(*text)) return usage(fmt::format("run: {} \"{}\" is not understood", option, *text));
     }

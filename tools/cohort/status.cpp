@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cohort/group/apply.hpp>
 #include <cohort/group/quantity.hpp>
@@ -19,12 +20,6 @@ struct options {
     std::string name;
     bool json = false;
 };
-
-std::string pids_text(const std::vector<int>& pids) {
-    std::string out;
-    for (const int pid : pids) out += fmt::format("{}{}", out.empty() ? "" : " ", pid);
-    return out;
-}
 
 std::string text_of(sys::os& os, const group::up_state& s) {
     const bool lives = alive(os, s);
@@ -69,6 +64,8 @@ outcome status(const options& o) {
 }
 
 }  // namespace
+
+std::string pids_text(const std::vector<int>& pids) { return fmt::format("{}", fmt::join(pids, " ")); }
 
 ordered_json status_value(sys::os& os, const group::up_state& s) {
     ordered_json out = group::state_value(s);

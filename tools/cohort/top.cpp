@@ -214,10 +214,8 @@ std::string text_of(const ordered_json& v) {
     }
     group::text_table jobs({"job", "cohort", "state", "CPU time", "forced idle", "in flight", "read", "written", "processes"}, {left, left, left, right, right, right, right, right, left});
     for (const ordered_json& j : v["jobs"]) {
-        std::string pids;
-        for (const int pid : j["pids"]) pids += (pids.empty() ? "" : " ") + std::to_string(pid);
         jobs.row({j["name"], j["cohort"], j["state"], seconds(j["cpu_seconds"]), seconds(j["forced_idle_seconds"]), j["padata"].is_null() ? "" : std::to_string(j["padata"]["in_flight"].get<unsigned>()),
-                  size(j["bytes_in"]), size(j["bytes_out"]), pids});
+                  size(j["bytes_in"]), size(j["bytes_out"]), pids_text(j["pids"])});
     }
     return out + "\n" + cohorts.text("") + "\n" + jobs.text("");
 }

@@ -255,6 +255,11 @@ outcome bring_up_plan(const planned& planned, const up_options& o) {
     return tell_end(p, r, o, told, json, code, catcher->signal());
 }
 
+std::optional<outcome> wrong_name(const char* command, const std::string& name) {
+    if (group::is_up_name(name)) return std::nullopt;
+    return usage(fmt::format("{}: --name \"{}\": 1 to 64 letters, digits, '-', '_' and '.', the first a letter or digit", command, name));
+}
+
 namespace {
 
 struct options : up_options {
@@ -277,7 +282,7 @@ outcome bring_up(options o, const std::vector<std::string>& words) {
     const bool input = o.spec_file == "-";
     o.spec = input || o.spec_file.starts_with('/') ? o.spec_file : *here + "/" + o.spec_file;
     o.name = o.asked_name ? *o.asked_name : input ? fmt::format("stdin-{}", os.getpid()) : group::up_name_of(o.spec_file);
-    if (!group::is_up_name(o.name)) return usage("up: --name \"" + o.name + "\": 1 to 64 letters, digits, '-', '_' and '.', the first a letter or digit");
+    if (const auto wrong = wrong_name("up", o.name)) return *wrong;
     return bring_up_plan(*planned, o);
 }
 

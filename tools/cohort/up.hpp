@@ -36,6 +36,12 @@ outcome start_detached(const std::vector<std::string>& words, bool reads_input, 
 /// What a detached owner's first line begins with; status_value() of it follows.
 inline const std::string started_word = "up ";
 
+/// No name of an up: usage, with the reason. `command`: who was given it.
+std::optional<outcome> wrong_name(const char* command, const std::string& name);
+
+/// "12 13 14"; of none: empty.
+std::string pids_text(const std::vector<int>& pids);
+
 /// An up as `status` shows it: its state, whether its owner is alive, and how long it has been there.
 nlohmann::ordered_json status_value(sys::os& os, const group::up_state& s);
 

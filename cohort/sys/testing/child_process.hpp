@@ -50,6 +50,16 @@ private:
     pid_t pid_;
 };
 
+/// A child that runs f and ends with 0, at the latest when the thread that made it does.
+template <class F>
+child_process forked(F&& f) {
+    const pid_t pid = ::fork();
+    if (pid != 0) return child_process(pid);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    f();
+    std::_Exit(0);
+}
+
 /// Starts argv[0], a path; "NAME=value" of `changes` is set in its environment, "NAME" is not. in, out: what becomes its descriptors 0 and 1; -1: the test's. It ends with the thread that started it.
 /// Between fork() and exec nothing asks for memory: another thread may have held the allocator's locks, which gcc 12's AddressSanitizer leaves locked in the child.
 inline child_process start_program(std::vector<std::string> argv, std::vector<std::string> changes = {}, int in = -1, int out = -1) {
