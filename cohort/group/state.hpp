@@ -118,6 +118,9 @@ struct sweep_report {
 /// others did not let us; those of undoing. Processes are found by owner_variable in their environment, and in the owner's sets; our own is left alone.
 sweep_report sweep(sys::os& os, const std::string& run_dir);
 
+/// Sweeps, and says whether that name is free: before a plan is made, as what a killed one left still has its CPUs. state_file::create() decides. Errors: as there, save those of writing.
+result<void> make_room(sys::os& os, const std::string& run_dir, const std::string& name);
+
 /// The owner's file. A resource: its destructor leaves the file for a sweep; remove() is for who has undone all.
 /// Synchronization: any thread may call anything.
 class state_file {

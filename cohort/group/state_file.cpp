@@ -9,7 +9,26 @@ namespace {
 
 constexpr const char* ending = ".state";
 
+result<void> make_room_locked(sys::os& os, const std::string& run_dir, const std::string& name) {
+    const sweep_report swept = detail::sweep_locked(os, run_dir);
+    const auto there = ups(os, run_dir);
+    if (!there) return std::unexpected(there.error());
+    for (const up_state& other : there->all) {
+        if (other.name != name) continue;
+        if (alive(os, other)) return fail(EBUSY, "\"" + name + "\"", "bring up", "it is up already, in process " + std::to_string(other.who.pid) + " (" + other.spec + "); --name gives another name");
+        return swept.not_swept.empty() ? fail(EBUSY, "\"" + name + "\"", "bring up", "what a killed one left is still there") : std::unexpected(swept.not_swept.front());
+    }
+    return {};
+}
+
 }  // namespace
+
+result<void> make_room(sys::os& os, const std::string& run_dir, const std::string& name) {
+    if (!os.stat(run_dir)) return {};
+    const auto lock = detail::state_lock::take(os, run_dir);
+    if (!lock) return std::unexpected(lock.error());
+    return make_room_locked(os, run_dir, name);
+}
 
 result<ups_there> ups(sys::os& os, const std::string& run_dir) {
     ups_there out;
@@ -38,15 +57,8 @@ result<std::unique_ptr<state_file>> state_file::create(sys::os& os, const std::s
     if (auto made = os.mkdir(run_dir, 0700); !made && made.error().code != EEXIST) return std::unexpected(made.error());
     const auto lock = detail::state_lock::take(os, run_dir);
     if (!lock) return std::unexpected(lock.error());
-    const sweep_report swept = detail::sweep_locked(os, run_dir);
+    if (auto free = make_room_locked(os, run_dir, s.name); !free) return std::unexpected(free.error());
     const std::string path = run_dir + "/" + s.name + ending;
-    const auto there = ups(os, run_dir);
-    if (!there) return std::unexpected(there.error());
-    for (const up_state& other : there->all) {
-        if (other.name != s.name) continue;
-        if (alive(os, other)) return fail(EBUSY, "\"" + s.name + "\"", "bring up", "it is up already, in process " + std::to_string(other.who.pid) + " (" + other.spec + "); --name gives another name");
-        return swept.not_swept.empty() ? fail(EBUSY, "\"" + s.name + "\"", "bring up", "what a killed one left is still there") : std::unexpected(swept.not_swept.front());
-    }
     std::unique_ptr<state_file> out(new state_file(os, path, std::move(s)));
     if (auto w = out->write(); !w) return std::unexpected(w.error());
     return out;

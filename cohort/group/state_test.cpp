@@ -114,6 +114,26 @@ TEST(state_file, is_there_while_it_is_up_and_its_name_is_taken) {
     EXPECT_EQ(state_file::create(sys::real(), run, s).error().code, EINVAL);
 }
 
+TEST(state_file, room_is_made_before_a_plan_and_only_where_nobody_lives) {
+    scratch_dir dir;
+    EXPECT_TRUE(make_room(sys::real(), dir / "nowhere", "dead")) << "nothing is up there";
+    EXPECT_FALSE(std::filesystem::exists(dir / "nowhere"));
+    std::ofstream(dir / "left") << "x";
+    write_state(dir / "run", left_by_a_dead_one({{undo_note::form::file, dir / "left"}}));
+    EXPECT_TRUE(make_room(sys::real(), dir / "run", "another")) << "of whatever name";
+    EXPECT_THAT(names_in(dir / "run"), IsEmpty());
+    EXPECT_FALSE(std::filesystem::exists(dir / "left"));
+
+    write_state(dir / "run", left_by_a_dead_one({{undo_note::form::cpuset, "no operation"}}));
+    up_state lives;
+    lives.name = "x", lives.who = this_owner(sys::real());
+    write_state(dir / "run", lives);
+    EXPECT_EQ(make_room(sys::real(), dir / "run", "x").error().code, EBUSY);
+    EXPECT_TRUE(make_room(sys::real(), dir / "run", "y"));
+    sys::failing os(sys::real(), {.call = "open", .nth = 1, .code = EACCES});
+    EXPECT_EQ(make_room(os, dir / "run", "y").error().code, EACCES) << "who cannot look does not know";
+}
+
 TEST(state_file, a_write_that_fails_leaves_what_was_there) {
     scratch_dir dir;
     up_state s;

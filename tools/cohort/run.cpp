@@ -55,6 +55,7 @@ outcome run(options o) {
     if (read.faults.empty()) read.value.jobs.at(0).exec.command = {.words = o.command_words};
     // There is no file whose lines could be told.
     for (group::fault& f : read.faults) f.at = {};
+    if (const auto busy = in_the_way(os, o, "run")) return *busy;
     auto planned = plan_of_spec(os, std::move(read), std::nullopt, o.json);
     if (!planned) return std::unexpected(planned.error());
     if (!planned->plan) return planned->code;

@@ -42,11 +42,11 @@ void introduce(const group::plan& p, const std::string& about) {
     std::fputs((out + "\n").c_str(), stderr);
 }
 
-exit_code refuse(const std::vector<error>& wrong, const group::plan& p, bool json) {
+exit_code refuse(const std::vector<error>& wrong, const std::string& file, bool json) {
     for (const error& e : wrong) complain(e.line());
     const exit_code code = exit_code_of(wrong.front());
     if (json) {
-        nlohmann::json out{{"schema_version", 1}, {"kind", "report"}, {"file", p.file}, {"ok", false}, {"exit_code", static_cast<int>(code)},
+        nlohmann::json out{{"schema_version", 1}, {"kind", "report"}, {"file", file}, {"ok", false}, {"exit_code", static_cast<int>(code)},
                            {"jobs", nlohmann::json::array()}, {"errors", nlohmann::json::array()}};
         for (const error& e : wrong) {
             out["errors"].push_back({{"code", errno_name(e.code)}, {"object", e.object}, {"act", e.act}, {"reason", e.reason}, {"line", e.line()}});
@@ -212,16 +212,16 @@ outcome bring_up_plan(const planned& planned, const up_options& o) {
     group::up_state begin = group::state_of(p, os, run_dir, o.name, o.spec);
     begin.detached = o.owner, begin.patience_ns = static_cast<std::uint64_t>(o.patience) * 1'000'000'000;
     auto file = group::state_file::create(os, run_dir, begin);
-    if (!file) return refuse({file.error()}, p, o.json);
+    if (!file) return refuse({file.error()}, p.file, o.json);
     life mine(os, std::move(*file));
     extra_files extra;
     if (auto made = extra.create(os, o, mine.about_to()); !made) return std::unexpected(made.error());
     if (!o.quiet) introduce(p, planned.about);
     if (o.owner) {
-        if (auto log = mine.open_log(o.log, run_dir); !log) return refuse({log.error()}, p, o.json);
+        if (auto log = mine.open_log(o.log, run_dir); !log) return refuse({log.error()}, p.file, o.json);
     }
     auto up = group::applied::apply(p, os, run_dir, mine.about_to());
-    if (!up) return refuse(up.error(), p, o.json);
+    if (!up) return refuse(up.error(), p.file, o.json);
 
     progress shown(os, 2);
     group::run_options run;
@@ -255,6 +255,12 @@ outcome bring_up_plan(const planned& planned, const up_options& o) {
     return tell_end(p, r, o, told, json, code, catcher->signal());
 }
 
+std::optional<outcome> in_the_way(sys::os& os, const up_options& o, const std::string& file) {
+    const auto room = group::make_room(os, group::run_directory(os), o.name);
+    if (room) return std::nullopt;
+    return refuse({room.error()}, file, o.json);
+}
+
 std::optional<outcome> wrong_name(const char* command, const std::string& name) {
     if (group::is_up_name(name)) return std::nullopt;
     return usage(fmt::format("{}: --name \"{}\": 1 to 64 letters, digits, '-', '_' and '.', the first a letter or digit", command, name));
@@ -274,15 +280,16 @@ outcome bring_up(options o, const std::vector<std::string>& words) {
     if (o.log && !o.detach) return usage("up: --log goes with --detach; without it jobs talk to standard error");
     if (o.detach && !o.owner) return start_detached(words, o.spec_file == "-", o.json);
     o.owner = o.detach;
-    auto planned = plan_of(os, o.spec_file, std::nullopt, o.json, o.bare);
-    if (!planned) return std::unexpected(planned.error());
-    if (!planned->plan) return planned->code;
     const auto here = os.readlink("/proc/self/cwd");
     if (!here) return std::unexpected(here.error());
     const bool input = o.spec_file == "-";
     o.spec = input || o.spec_file.starts_with('/') ? o.spec_file : *here + "/" + o.spec_file;
     o.name = o.asked_name ? *o.asked_name : input ? fmt::format("stdin-{}", os.getpid()) : group::up_name_of(o.spec_file);
     if (const auto wrong = wrong_name("up", o.name)) return *wrong;
+    if (const auto busy = in_the_way(os, o, o.spec_file)) return *busy;
+    auto planned = plan_of(os, o.spec_file, std::nullopt, o.json, o.bare);
+    if (!planned) return std::unexpected(planned.error());
+    if (!planned->plan) return planned->code;
     return bring_up_plan(*planned, o);
 }
 

@@ -39,6 +39,9 @@ inline const std::string started_word = "up ";
 /// No name of an up: usage, with the reason. `command`: who was given it.
 std::optional<outcome> wrong_name(const char* command, const std::string& name);
 
+/// Removes what killed ones left, so that a plan finds its CPUs. The name is not free: refused, as it was told. `file` is what the report calls the spec.
+std::optional<outcome> in_the_way(sys::os& os, const up_options& o, const std::string& file);
+
 /// "12 13 14"; of none: empty.
 std::string pids_text(const std::vector<int>& pids);
 
