@@ -11,8 +11,8 @@ from debian import unsupported
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def compiled(name, sources, compiler, flags, libraries=()):
-    """CACHE/name from these files of this folder. Made under another name: a file that is there is whole."""
+def compiled(name, sources, compiler, flags, libraries=(), static=True):
+    """CACHE/name from these files of this folder and elsewhere. Made under another name: a file that is there is whole."""
     paths = [s for pattern in sources for s in sorted(glob.glob(os.path.join(HERE, pattern)))]
     there = os.path.join(kernel.CACHE, name)
     if os.path.exists(there) and os.path.getmtime(there) >= max(os.path.getmtime(s) for s in paths):
@@ -21,7 +21,7 @@ def compiled(name, sources, compiler, flags, libraries=()):
         raise unsupported(f"no {compiler} to compile {name} with")
     os.makedirs(kernel.CACHE, exist_ok=True)
     new = f"{there}.new{os.getpid()}"
-    done = subprocess.run([compiler, *flags, "-O2", "-Wall", "-Wextra", "-Werror", "-static", *(s for s in paths if not s.endswith((".h", ".hpp"))), "-o", new, *libraries],
+    done = subprocess.run([compiler, *flags, "-O2", "-Wall", "-Wextra", "-Werror", *(["-static"] if static else []), *(s for s in paths if not s.endswith((".h", ".hpp"))), "-o", new, *libraries],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         raise unsupported(f"{name} does not compile: {done.stdout.strip().splitlines()[-1]}")
@@ -54,6 +54,16 @@ def coresched_guest(build):
 def up_guest():
     """Runs `cohort up` and looks at what its jobs find."""
     return compiled("up_guest", ["up_guest*"], "g++", ["-std=c++23"])
+
+
+def up_cost_guest(build):
+    """Times what `cohort up` does. It loads its libraries, as the command does: with_libraries()."""
+    rooms = [os.path.abspath(os.path.join(build, f"libcohort{room}.a")) for room in ("_group", "_stream", "_sharepool", "")]
+    if not all(os.path.exists(r) for r in rooms):
+        raise unsupported(f"the library is not in {build}: make builds it")
+    # Archives are named in the order in which they need one another; the patterns' files come sorted, each pattern by itself.
+    return compiled("up_cost_guest", ["up_cost_guest.cpp", *rooms], "g++", ["-std=gnu++23", "-I" + os.path.dirname(HERE)],
+                    [rooms[2], rooms[3], "-lhwloc", "-lzstd", "-ldeflate", "-llz4", "-lz", "-ltomlplusplus", "-lfmt"], static=False)
 
 
 def with_libraries(path):

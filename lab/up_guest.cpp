@@ -3,7 +3,7 @@
 // "FAILED NAME: what was there instead"; exit 0 when all hold. It is also the program that the jobs run: `tell` prints what it finds itself in, `hog` computes, `stay` does nothing.
 //
 //     lab/check --kernels 6.12                          // among others; the guest has the command as it is built, and its libraries
-//     /program [--rounds N (20)] [--cost-rounds N (5)] [sets | cookies | inside | lives | cost]...       nothing named: all of them
+//     /program [--rounds N (20)] [sets | cookies | inside | lives]...       nothing named: all of them
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -103,12 +103,11 @@ int main(int argc, char** argv) {
         (void)tell();
         for (;;) ::pause();
     }
-    int rounds = 20, cost_rounds = 5;
+    int rounds = 20;
     std::set<std::string> parts;
     for (int i = 1; i < argc; ++i) {
         const std::string word = argv[i];
         if (word == "--rounds" && i + 1 < argc) rounds = std::atoi(argv[++i]);
-        else if (word == "--cost-rounds" && i + 1 < argc) cost_rounds = std::atoi(argv[++i]);
         else parts.insert(word);
     }
     const auto wanted = [&](const char* part) { return parts.empty() || parts.contains(part); };
@@ -122,7 +121,6 @@ int main(int argc, char** argv) {
     if (wanted("cookies")) siblings ? cookies() : without_siblings();  // qemu's processors show 6.1 none
     if (wanted("inside") && siblings) inside();
     if (wanted("lives") && siblings) lives(rounds);
-    if (wanted("cost")) cost(cost_rounds);
     std::printf("%d claims failed\n", failures());
     return failures() ? 1 : 0;
 }

@@ -60,7 +60,5 @@ std::string left();
 /// The parts; each makes claims.
 void inside();
 void lives(int rounds);
-/// Times of 100 cohorts' up and down beside those of the bare calls.
-void cost(int rounds);
 
 }  // namespace up_guest

@@ -66,6 +66,9 @@ public:
         if (tree_.v1() || !options_.partitions_must_hold) return {};
         std::map<std::string, std::string> now;
         if (auto r = walk("", now); !r) return r;
+        for (const auto& [path, partition] : made_) {
+            if (auto text = partition ? tree_.read(path, std::string(partition_file)) : result<std::string>(std::unexpect)) now[path] = *text;
+        }
         for (const auto& [path, text] : now) {
             const auto was = before_.find(path);
             if (reads_invalid(text) && (was == before_.end() || !reads_invalid(was->second))) return fail(EINVAL, set_name(path), "keep its partition", "it reads \"" + text + "\"");
@@ -87,12 +90,15 @@ public:
     }
 
 private:
-    /// What each set's partition reads; sets that vanish meanwhile are left out.
+    /// What each set's partition reads; sets that vanish meanwhile are left out, and those that these steps have made.
     result<void> walk(const std::string& path, std::map<std::string, std::string>& out) {
         if (auto text = tree_.read(path, std::string(partition_file))) out[path] = *text;
         auto below = tree_.children(path);
         if (!below) return path.empty() ? result<void>(std::unexpected(below.error())) : result<void>{};
-        for (const std::string& name : *below) (void)walk(path.empty() ? name : path + "/" + name, out);
+        for (const std::string& name : *below) {
+            const std::string child = path.empty() ? name : path + "/" + name;
+            if (!made_.contains(child)) (void)walk(child, out);
+        }
         return {};
     }
     /// What cannot be read could not be brought back.
@@ -132,6 +138,7 @@ private:
 
     result<void> make(const std::string& path) {
         if (auto r = tree_.create(path); !r) return r;
+        made_[path] = false;
         undo_.push_back([this, path] { return tree_.remove(path); });
         return {};
     }
@@ -145,6 +152,7 @@ private:
             if (auto r = write({.what = verb::write, .path = path, .file = std::string(partition_file), .text = "member"}, ignored); !r) return r;
         }
         if (auto r = tree_.remove(path); !r) return r;
+        made_.erase(path);
         undo_.push_back([this, saved = *was]() -> result<void> {
             if (auto r = tree_.create(saved.path); !r) return r;
             return restore(saved);
@@ -153,6 +161,14 @@ private:
     }
     result<void> write(const operation& op, apply_report::step& told) {
         const bool partition = op.file == partition_file;
+        // One that these steps have made is a member, and goes with what was written to it.
+        const auto made = made_.find(op.path);
+        const bool plain = made != made_.end() && !made->second && !partition;
+        if (plain) {
+            if (auto r = tree_.write(op.path, op.file, op.text); !r) return r;
+            return read_back(op, "member", told);
+        }
+        if (made != made_.end()) made->second = true;
         const auto was = tree_.read(op.path, op.file);
         if (!was) return std::unexpected(error{was.error().code, was.error().object, "write " + op.file + " \"" + op.text + "\"", was.error().reason});
         const std::string own = tree_.read(op.path, std::string(partition_file)).value_or("member");
@@ -169,7 +185,8 @@ private:
         const auto text = tree_.read(op.path, op.file);
         if (!text) return std::unexpected(text.error());
         if (op.file == partition_file) told.reads = *text;
-        const std::string own = tree_.read(op.path, std::string(partition_file)).value_or("member");
+        const auto made = made_.find(op.path);
+        const std::string own = made != made_.end() && !made->second ? own_before : tree_.read(op.path, std::string(partition_file)).value_or("member");
         const bool broke = reads_invalid(own) && (op.file == partition_file ? first_word(own) == op.text : !reads_invalid(own_before));
         if (broke && options_.partitions_must_hold) return fail(EINVAL, set_name(op.path), act, (op.file == partition_file ? "it reads \"" : "its partition reads \"") + own + "\"");
         const bool list = op.file == "cpuset.cpus" || op.file == "cpuset.mems" || op.file == "cpuset.cpus.exclusive";
@@ -231,6 +248,7 @@ private:
     backend& tree_;
     const apply_options options_;
     std::map<std::string, std::string> before_;
+    std::map<std::string, bool> made_;  // sets of these steps, and whether their partition was written
     std::vector<std::function<result<void>()>> undo_;
 };
 
@@ -279,6 +297,20 @@ apply_report apply_steps(backend& tree, std::span<const operation> steps, apply_
     if (out.ok() && failed(t.check())) out.by_rules = out.failure->code == EINVAL;
     if (!out.ok()) t.undo(out);
     return out;
+}
+
+result<void> put_back(backend& tree, const operation& op) {
+    if (auto good = check_form(op); !good) return good;
+    switch (op.what) {
+        case verb::mkdir: return tree.create(op.path);
+        case verb::rmdir: return tree.remove(op.path);
+        case verb::write: return tree.write(op.path, op.file, op.text);
+        case verb::controller: return tree.controller(op.path, op.on);
+        default: {
+            const auto who = parse_task(op);
+            return tree.attach(op.path, who->id, who->who);
+        }
+    }
 }
 
 result<std::vector<operation>> hand_on_above(backend& tree, const std::string& path) {

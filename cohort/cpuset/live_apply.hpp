@@ -39,9 +39,13 @@ struct apply_report {
 };
 
 /// Operations: mkdir, rmdir, write, attach (TASK: the number of a process, or of a thread as "thread:NUMBER"), controller; others are refused (EINVAL) before anything is done.
-/// Every step's undo is taken from the tree before the step. A set that is removed comes back with its lists, flags and partition. Cost: a few files a step, and one
-/// walk over all sets before and after.
+/// Every step's undo is taken from the tree before the step. A set that is removed comes back with its lists, flags and partition. Cost: two files a write to a set that
+/// these steps have made, up to five of another one, and one walk over all sets before, and over those that were there before after.
 apply_report apply_steps(backend& tree, std::span<const operation> steps, apply_options o = {});
+
+/// One of those operations that itself puts something back: there is no undo of it, and no look at other sets. A partition should be made a member before it is removed (old kernels give its CPUs
+/// back late). Cost: one call. Errors: EINVAL, another operation; the kernel's.
+result<void> put_back(backend& tree, const operation& op);
 
 /// The steps that make every set above `path` hand cpuset on; none on version 1. Errors: those of reading.
 result<std::vector<operation>> hand_on_above(backend& tree, const std::string& path);

@@ -272,6 +272,39 @@ TEST(live_apply, other_operations_are_refused_before_anything_is_done) {
     EXPECT_EQ(host.kernel.paths().size(), 1u);
 }
 
+TEST(live_apply, what_these_steps_made_costs_no_look_and_goes_with_what_was_written) {
+    cgroup_host host;
+    perform(host, "mkdir old;write old cpuset.cpus 6-7;write old cpuset.cpus.partition root");
+    int looks = 0;
+    host.on_open = [&](const std::string& path) { return looks += path.ends_with("a/cpuset.cpus.partition"), 0; };
+    ASSERT_TRUE(apply_steps(*tree_of(host), steps_of("mkdir a;write a cpuset.cpus 2-3;write a cpuset.mems 0")).ok());
+    EXPECT_EQ(looks, 0) << "it is a member: nobody has written anything else";
+    ASSERT_TRUE(apply_steps(*tree_of(host), steps_of("rmdir a")).ok());
+
+    // A partition of these steps is looked at after the last of them; one elsewhere still is.
+    EXPECT_THAT(refusal(host, "mkdir a;write a cpuset.cpus 2-3;write a cpuset.cpus.partition root;mkdir b;write b cpuset.cpus 3;write b cpuset.cpus.partition root"), HasSubstr("invalid"));
+    EXPECT_EQ(host.kernel.paths().size(), 2u) << "the top, and old";
+    EXPECT_EQ(host.reads("old", "cpuset.cpus.partition"), "root");
+}
+
+TEST(live_apply, putting_back_is_one_call_a_step) {
+    cgroup_host host;
+    host.start(100, "");
+    perform(host, "mkdir a;write a cpuset.cpus 2-3;write a cpuset.cpus.partition root");
+    auto tree = tree_of(host);
+    const auto back = [&](const char* line) { return put_back(*tree, *parse_operation(line)); };
+    EXPECT_TRUE(back("write a cpuset.cpus.partition member"));
+    EXPECT_TRUE(back("attach a 100"));
+    EXPECT_EQ(back("rmdir a").error().code, EBUSY);
+    EXPECT_TRUE(back("attach . 100"));
+    EXPECT_TRUE(back("rmdir a"));
+    EXPECT_TRUE(back("mkdir a"));
+    EXPECT_TRUE(back("controller a +cpuset"));
+    EXPECT_EQ(back("rmdir b").error().code, ENOENT);
+    EXPECT_EQ(back("cpu 3 offline").error().code, EINVAL);
+    EXPECT_EQ(back("attach a x").error().code, EINVAL);
+}
+
 TEST(live_apply, all_sets_above_hand_cpuset_on) {
     cgroup_host host;
     perform(host, "controller . -cpuset;mkdir a;mkdir a/b");

@@ -49,10 +49,9 @@ result<void> check_output(sys::os& os, const std::string& path, const about_to_m
 result<void> detail::change_back(sys::os& os, cpuset::backend& sets, const cpuset::operation& op) {
     const std::uint64_t until = os.now() + 3'000'000'000;
     for (;;) {
-        const cpuset::apply_report done = cpuset::apply_steps(sets, {&op, 1}, {.partitions_must_hold = false});
-        if (done.ok()) return {};
+        auto done = cpuset::put_back(sets, op);
         // A killed process leaves its set a moment after it has been killed.
-        if (op.what != cpuset::verb::rmdir || done.failure->code != EBUSY || os.now() >= until) return std::unexpected(*done.failure);
+        if (done || op.what != cpuset::verb::rmdir || done.error().code != EBUSY || os.now() >= until) return done;
         os.sleep_until(os.now() + 10'000'000);
     }
 }
@@ -167,9 +166,12 @@ std::vector<error> applied::broken_partitions(const plan& p) const {
 
 result<void> applied::claim(const step& s, const std::string& run_dir) {
     sys::os& os = *os_;
-    if (auto made = os.mkdir(run_dir, 0700); !made && made.error().code != EEXIST) return std::unexpected(made.error());
+    if (!me_) {
+        if (auto made = os.mkdir(run_dir, 0700); !made && made.error().code != EEXIST) return std::unexpected(made.error());
+        me_ = this_owner(os);
+    }
     const std::string path = run_dir + "/" + s.target + ".up";
-    auto taken = detail::take_claim(os, path);
+    auto taken = detail::take_claim(os, path, *me_);
     if (taken) undo_.push_back([&os, path] { return os.unlink(path); });
     return taken;
 }

@@ -11,11 +11,14 @@
 
 #include <expected>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <cohort/base/error.hpp>
 #include <cohort/cpuset/backend.hpp>
+#include <cohort/group/detail/owner.hpp>
 #include <cohort/group/plan.hpp>
 #include <cohort/sys/os.hpp>
 
@@ -50,6 +53,7 @@ private:
     std::vector<error> change_cpusets(const plan& p);
 
     sys::os* os_;
+    std::optional<owner> me_;                // set with the first name that is taken
     std::shared_ptr<cpuset::backend> sets_;  // null: no sets are made
     std::vector<std::function<result<void>()>> undo_;
 };

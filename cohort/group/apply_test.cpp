@@ -161,7 +161,7 @@ TEST(apply, whichever_call_fails_nothing_stays_behind) {
             if (os.failures() == 0) break;
         }
     }
-    EXPECT_GT(refused, 8);
+    EXPECT_GE(refused, 8) << "each sort of call, save those that no step needs, once at least";
 }
 
 TEST(apply, an_undo_that_fails_is_told_and_the_others_are_still_made) {

@@ -250,7 +250,7 @@ outcome bring_up_plan(const planned& planned, const up_options& o) {
     if (!r.undo_errors.empty()) mine.keep();
 
     const exit_code code = code_of(r);
-    const std::string json = group::report_json(p, r, static_cast<int>(code)) + "\n";
+    const std::string json = o.json || o.report ? group::report_json(p, r, static_cast<int>(code)) + "\n" : "";
     if (auto written = extra.write(os, p, r, planned.about, json); !written) return std::unexpected(written.error());
     return tell_end(p, r, o, told, json, code, catcher->signal());
 }

@@ -23,11 +23,11 @@ result<void> move_away(sys::os& os, const std::string& path, const std::string& 
 
 }  // namespace
 
-result<void> take_claim(sys::os& os, const std::string& path) {
+result<void> take_claim(sys::os& os, const std::string& path, const owner& me) {
     for (int round = 0; round < 50; ++round) {
         auto fd = sys::open_file(os, path, sys::open_write | sys::open_create | sys::open_exclusive, 0600);
         if (fd) {
-            auto written = sys::write_all(os, fd->get(), this_owner(os).claim());
+            auto written = sys::write_all(os, fd->get(), me.claim());
             if (!written) (void)os.unlink(path);
             return written;
         }

@@ -8,8 +8,8 @@
 
 namespace cohort::group::detail {
 
-/// Takes over one whose owner has died. Errors: EBUSY, a living process has it; those of writing.
-result<void> take_claim(sys::os& os, const std::string& path);
+/// For `me`, this process. Takes over one whose owner has died. Errors: EBUSY, a living process has it; those of writing.
+result<void> take_claim(sys::os& os, const std::string& path, const owner& me);
 
 /// Removes it if it is this owner's, who must be dead. Nothing to do if it is another's or not there.
 result<void> remove_claim(sys::os& os, const std::string& path, const owner& whose);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/group/detail/plan_offline.hpp>
 
+#include <algorithm>
+#include <map>
+
 #include <fmt/format.h>
 
 namespace cohort::group::detail {
@@ -51,15 +54,31 @@ void try_offline(cohort_plan& c, const cpuset::model& with_sets) {
     if (gone > 1) c.if_offline.push_back(fmt::format("with all of {} offline {}", cpus_text(c.cpus), became(c, state_of(m, c.keep.set), before)));
 }
 
+/// Members in the same place with the same CPUs, and no set below, come to the same; of others each is its own sort.
+std::string sort_of(const cohort_plan& c, const plan& p) {
+    const bool outer = std::ranges::any_of(p.cohorts, [&](const cohort_plan& o) { return o.keep.set.starts_with(c.keep.set + "/"); });
+    if (outer || !c.keep.partition.empty()) return c.keep.set;
+    return c.keep.set.substr(0, c.keep.set.rfind('/') + 1) + " " + c.cpus.list();
+}
+
 }  // namespace
 
 void offline_in_sets(plan& out, const cpuset::model& with_sets) {
-    std::size_t tried = 0;
+    std::map<std::string, const cohort_plan*> tried;
+    std::size_t sets = 0, told = 0;
     for (cohort_plan& c : out.cohorts) {
         if (c.keep.by != keeping::form::kernel) continue;
-        if (++tried <= most_tried) try_offline(c, with_sets);
+        ++sets;
+        const auto [of, first] = tried.try_emplace(sort_of(c, out), &c);
+        if (first && tried.size() > most_tried) {
+            tried.erase(of);
+            continue;
+        }
+        ++told;
+        if (first) try_offline(c, with_sets);
+        else c.if_offline = of->second->if_offline;
     }
-    if (tried > most_tried) out.notes.push_back(fmt::format("what a CPU that goes offline does was tried for the first {} of {} sets", most_tried, tried));
+    if (told < sets) out.notes.push_back(fmt::format("what a CPU that goes offline does was tried for {} of {} sets", told, sets));
 }
 
 void offline_by_affinity(cohort_plan& c, const plan& p) {
