@@ -86,69 +86,117 @@ result<std::string> find_command(sys::os& os, const std::string& word) {
     return last;
 }
 
+std::vector<error> applied::check(const std::vector<step>& steps, sys::os& os, const about_to_make& about_to) {
+    // An output in a directory that one of the steps makes cannot be tried.
+    const auto to_come = [&](const std::string& path) {
+        return std::ranges::any_of(steps, [&](const step& s) { return s.kind == step::form::make_directory && path.starts_with(s.target + "/") && !os.stat(s.target); });
+    };
+    std::vector<error> wrong;
+    for (const step& s : steps) {
+        result<void> good;
+        if (s.kind == step::form::check_output && to_come(s.target)) continue;
+        if (s.kind == step::form::check_command) {
+            if (const auto found = find_command(os, s.target); !found) good = std::unexpected(found.error());
+        }
+        if (s.kind == step::form::check_input) good = check_input(os, s.target);
+        if (s.kind == step::form::check_output) good = check_output(os, s.target, about_to);
+        if (!good) wrong.push_back(in_object(good.error(), s.object));
+    }
+    return wrong;
+}
+
 std::expected<applied, std::vector<error>> applied::apply(const plan& p, sys::os& os, const std::string& run_dir, const about_to_make& about_to) {
     applied up(os);
-    std::vector<error> wrong;
-    for (const step& s : p.steps) {
-        result<void> done;
-        bool changes = false;
-        switch (s.kind) {
-            case step::form::claim_name:
-                changes = true;
-                done = up.claim(s, run_dir);
-                break;
-            case step::form::make_directory:
-                changes = true;
-                done = up.make_directory(s);
-                break;
-            case step::form::check_command:
-                if (auto found = find_command(os, s.target); !found) done = std::unexpected(found.error());
-                break;
-            case step::form::check_input: done = check_input(os, s.target); break;
-            case step::form::check_output: done = check_output(os, s.target, about_to); break;
-            case step::form::change_cpuset: break;  // below, together
-            case step::form::make_pool:             // run.hpp, with the jobs that use it
-            case step::form::run_job: break;
-        }
-        if (done) continue;
-        wrong.push_back(in_object(done.error(), s.object));
-        if (changes) break;
-    }
-    if (wrong.empty()) wrong = up.change_cpusets(p);
+    // Names and directories come first: who is up already is told so, and not what is in the way of a second one; outputs may be in a directory that is made here.
+    const auto first_check = std::ranges::find_if(p.steps, [](const step& s) { return s.kind != step::form::claim_name && s.kind != step::form::make_directory; });
+    const std::vector<step> before(p.steps.begin(), first_check), rest(first_check, p.steps.end());
+    std::vector<error> wrong = up.perform(before, p, run_dir);
+    if (wrong.empty()) wrong = check(rest, os, about_to);
+    if (wrong.empty()) wrong = up.perform(rest, p, run_dir);
     if (wrong.empty()) return up;
     for (error& e : up.undo()) wrong.push_back(std::move(e));
     return std::unexpected(std::move(wrong));
 }
 
+std::vector<error> applied::perform(const std::vector<step>& steps, const plan& p, const std::string& run_dir) {
+    const std::size_t first = done_.size();
+    std::vector<error> wrong;
+    for (const step& s : steps) {
+        if (s.kind != step::form::claim_name && s.kind != step::form::make_directory) continue;
+        auto undo = s.kind == step::form::claim_name ? claim(s, run_dir) : make_directory(s);
+        if (undo) {
+            done_.push_back({s, std::move(*undo)});
+            continue;
+        }
+        wrong.push_back(in_object(undo.error(), s.object));
+        break;
+    }
+    if (wrong.empty()) wrong = change_cpusets(steps, p);
+    if (wrong.empty()) return wrong;
+    for (error& e : undo_from(first)) wrong.push_back(std::move(e));
+    return wrong;
+}
+
+result<void> applied::change(const difference& to, const plan& next, const std::string& run_dir) {
+    std::vector<error> wrong;
+    std::vector<step> undone;  // the last that was done first
+    for (const step& s : to.undo) {
+        const auto it = std::ranges::find(done_, s, &deed::what);
+        if (it == done_.end()) continue;
+        for (auto undo = it->undo.rbegin(); undo != it->undo.rend() && wrong.empty(); ++undo) {
+            if (auto r = (*undo)(); !r) wrong.push_back(in_object(r.error(), s.object));
+        }
+        undone.push_back(s);
+        done_.erase(it);
+        if (!wrong.empty()) break;
+    }
+    if (wrong.empty()) wrong = perform(to.steps, next, run_dir);
+    if (wrong.empty()) return {};
+    std::ranges::reverse(undone);
+    const auto back = perform(undone, next, run_dir);
+    error first = wrong.front();
+    for (const error& e : back) first.reason += "; and it is not as before: " + e.line();
+    return std::unexpected(std::move(first));
+}
+
 applied::~applied() { undo(); }
 
-std::vector<error> applied::undo() {
+std::vector<error> applied::undo() { return undo_from(0); }
+
+std::vector<error> applied::undo_from(std::size_t first) {
     std::vector<error> wrong;
-    while (!undo_.empty()) {
-        const auto last = std::move(undo_.back());
-        undo_.pop_back();
-        if (auto r = last(); !r) wrong.push_back(r.error());
+    while (done_.size() > first) {
+        deed last = std::move(done_.back());
+        done_.pop_back();
+        std::ranges::reverse(last.undo);
+        for (const auto& undo : last.undo) {
+            if (auto r = undo(); !r) wrong.push_back(r.error());
+        }
     }
     return wrong;
 }
 
-std::vector<error> applied::change_cpusets(const plan& p) {
+std::vector<error> applied::change_cpusets(const std::vector<step>& steps, const plan& p) {
     std::vector<cpuset::operation> changes;
-    for (const step& s : p.steps) {
+    for (const step& s : steps) {
         if (s.kind == step::form::change_cpuset) changes.push_back(s.change);
     }
     if (changes.empty()) return {};
-    auto tree = cpuset::open_cgroup(*os_, p.machine.cpusets->place);
-    if (!tree) return {tree.error()};
-    sets_ = std::move(*tree);
+    if (!sets_) {
+        auto tree = cpuset::open_cgroup(*os_, p.machine.cpusets->place);
+        if (!tree) return {tree.error()};
+        sets_ = std::move(*tree);
+    }
     cpuset::apply_report done = cpuset::apply_steps(*sets_, changes);
     if (!done.ok()) {
         std::vector<error> wrong{*done.failure};
         wrong.insert(wrong.end(), done.not_undone.begin(), done.not_undone.end());
         return wrong;
     }
-    for (const step& s : p.steps) {
-        for (const cpuset::operation& op : s.undo) undo_.push_back([os = os_, sets = sets_, op] { return detail::change_back(*os, *sets, op); });
+    for (const step& s : steps) {
+        if (s.kind != step::form::change_cpuset) continue;
+        deed& d = done_.emplace_back(s);
+        for (const cpuset::operation& op : s.undo) d.undo.push_back([os = os_, sets = sets_, op] { return detail::change_back(*os, *sets, op); });
     }
     return {};
 }
@@ -164,39 +212,43 @@ std::vector<error> applied::broken_partitions(const plan& p) const {
     return out;
 }
 
-result<void> applied::claim(const step& s, const std::string& run_dir) {
+result<applied::undo_list> applied::claim(const step& s, const std::string& run_dir) {
     sys::os& os = *os_;
     if (!me_) {
         if (auto made = os.mkdir(run_dir, 0700); !made && made.error().code != EEXIST) return std::unexpected(made.error());
         me_ = this_owner(os);
     }
     const std::string path = run_dir + "/" + s.target + ".up";
-    auto taken = detail::take_claim(os, path, *me_);
-    if (taken) undo_.push_back([&os, path] { return os.unlink(path); });
-    return taken;
+    if (auto taken = detail::take_claim(os, path, *me_); !taken) return std::unexpected(taken.error());
+    return undo_list{[&os, path] { return os.unlink(path); }};
 }
 
-result<void> applied::make_directory(const step& s) {
+result<applied::undo_list> applied::make_directory(const step& s) {
     namespace fs = std::filesystem;
+    undo_list undo;
+    const auto refused = [&](error e) {
+        while (!undo.empty()) (void)undo.back()(), undo.pop_back();
+        return std::unexpected(std::move(e));
+    };
     fs::path path;
     for (const fs::path& part : fs::path(s.target)) {
         path /= part;
         const std::string name = path.string();
         if (auto info = os_->stat(name)) {
-            if (info->kind != sys::file_kind::directory) return fail(ENOTDIR, name, "make directory", "something else has that name");
+            if (info->kind != sys::file_kind::directory) return refused({ENOTDIR, name, "make directory", "something else has that name"});
             continue;
         }
         auto made = os_->mkdir(name);
-        if (!made && made.error().code != EEXIST) return made;
+        if (!made && made.error().code != EEXIST) return refused(made.error());
         if (!made) continue;
-        undo_.push_back([os = os_, name]() -> result<void> {
+        undo.push_back([os = os_, name]() -> result<void> {
             auto gone = os->rmdir(name);
             // What the jobs left in it is their result.
             if (!gone && (gone.error().code == ENOTEMPTY || gone.error().code == EEXIST || gone.error().code == ENOENT)) return {};
             return gone;
         });
     }
-    return {};
+    return undo;
 }
 
 }  // namespace cohort::group

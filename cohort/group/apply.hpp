@@ -19,6 +19,7 @@
 #include <cohort/base/error.hpp>
 #include <cohort/cpuset/backend.hpp>
 #include <cohort/group/detail/owner.hpp>
+#include <cohort/group/difference.hpp>
 #include <cohort/group/plan.hpp>
 #include <cohort/sys/os.hpp>
 
@@ -35,6 +36,12 @@ public:
     /// of commands, inputs and outputs; those of cpuset::apply_steps. `run_dir` is where names are taken; it is made when it is missing, and stays.
     static std::expected<applied, std::vector<error>> apply(const plan& p, sys::os& os, const std::string& run_dir, const about_to_make& about_to = {});
 
+    /// From what is done to what `to` says (difference.hpp): its undo, then its steps. An error: everything is as before, or the error says what is not. `next`: the plan of these steps; checks are not made.
+    result<void> change(const difference& to, const plan& next, const std::string& run_dir);
+
+    /// The checks among these steps: what is missing or cannot be written. Any thread.
+    static std::vector<error> check(const std::vector<step>& steps, sys::os& os, const about_to_make& about_to = {});
+
     applied(applied&&) noexcept = default;
     applied& operator=(applied&&) = delete;
     ~applied();
@@ -48,14 +55,23 @@ public:
 
 private:
     explicit applied(sys::os& os) : os_(&os) {}
-    result<void> claim(const step& s, const std::string& run_dir);
-    result<void> make_directory(const step& s);
-    std::vector<error> change_cpusets(const plan& p);
+    using undo_list = std::vector<std::function<result<void>()>>;
+    /// A step that was done, and its undo, from the last on.
+    struct deed {
+        step what;
+        undo_list undo;
+    };
+    /// Steps that change something, whole or not at all.
+    std::vector<error> perform(const std::vector<step>& steps, const plan& p, const std::string& run_dir);
+    result<undo_list> claim(const step& s, const std::string& run_dir);
+    result<undo_list> make_directory(const step& s);
+    std::vector<error> change_cpusets(const std::vector<step>& steps, const plan& p);
+    std::vector<error> undo_from(std::size_t first);
 
     sys::os* os_;
     std::optional<owner> me_;                // set with the first name that is taken
     std::shared_ptr<cpuset::backend> sets_;  // null: no sets are made
-    std::vector<std::function<result<void>()>> undo_;
+    std::vector<deed> done_;
 };
 
 /// Where the names of cohorts that are up stand: $COHORT_RUN_DIR, $XDG_RUNTIME_DIR/cohort, or /tmp/cohort-$USER.

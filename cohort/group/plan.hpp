@@ -25,6 +25,7 @@ struct unusable {
     cpumask cpus;
     std::string reason;  // "offline", "not in this process's affinity", ...
 };
+inline constexpr const char* offline_reason = "offline";
 
 struct cpuset_view;
 

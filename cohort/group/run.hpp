@@ -16,6 +16,8 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -113,6 +115,7 @@ struct pool_report {
 
 struct run_report {
     std::vector<job_report> jobs;  // in the order of the plan
+    std::vector<job_report> replaced;  // of changes: those that ended, or began anew, for one; oldest first
     std::vector<run_sample> samples;  // at most 1,024; of long runs further apart
     std::vector<memory_report> memory;  // of each cohort that has a pipe
     std::vector<pool_report> pools;     // of each cohort that has one
@@ -137,8 +140,36 @@ struct pool_place {
     std::uint64_t bytes = 0;
 };
 
+/// Another plan for a run that goes on (difference.hpp). What it leaves as it is goes on; the rest ends before `exchange`, and what is new begins after it.
+struct run_change {
+    std::shared_ptr<const plan> next;
+    std::vector<std::string> kept;           ///< cohorts that go on, whole components of both plans
+    std::function<result<void>()> exchange;  ///< sets and names, from those of one plan to those of the other. An error: they are as before
+    std::function<result<void>()> back;      ///< what was to begin could not: exchange is to be undone
+    /// Called when it is done, or undone: what had ended began anew then. `stands`: the plan that is carried out now; null: none is. ECANCELED: the run has ended, or is about to.
+    std::function<void(const result<void>&, const std::shared_ptr<const plan>& stands)> done;
+};
+
+/// Where a run is asked to become another. Synchronization: any thread may ask; one run takes.
+class run_changes {
+public:
+    /// done() is called in any case: by the run's thread, or here when there is no run, or another change is under way (EBUSY).
+    void ask(run_change c);
+
+    /// For the run: what to call when something was asked; nothing: it takes no more.
+    void serve(std::function<void()> wake);
+    std::optional<run_change> take();
+
+private:
+    std::mutex mutex_;
+    std::function<void()> wake_;       // [guarded: mutex_]
+    std::optional<run_change> asked_;  // [guarded: mutex_]
+};
+
 struct run_options {
     std::stop_token stop;
+    /// Null: it stays what it is.
+    run_changes* changes = nullptr;
     /// Called by the thread that called run_jobs, at every change and at least every `interval`.
     std::function<void(const std::vector<job_report>&)> watch;
     std::uint64_t interval_ns = 100'000'000;
@@ -154,7 +185,7 @@ struct run_options {
     std::string mark;
     /// Hears the name of an output's temporary file before there is one. Any thread.
     std::function<void(const std::string& name)> about_to;
-    /// Called when cookies and pools are there and no job has begun. An error: nothing begins.
+    /// Called when cookies and pools are there and no job has begun; after a change, again. An error: nothing begins.
     std::function<result<void>(const std::vector<pool_place>&)> prepared;
     /// Commands without files of their own have this process's descriptors 0, 1 and 2, and stay in its process group: a terminal's keys reach them.
     bool foreground = false;

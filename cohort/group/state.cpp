@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -94,29 +95,58 @@ result<up_state> read_state(const std::string& text) {
     }
 }
 
+std::vector<undo_note> notes_of(const std::vector<step>& steps, sys::os& os, const std::string& run_dir) {
+    std::vector<undo_note> out;
+    for (const step& t : steps) {
+        if (t.kind == step::form::claim_name) out.push_back({undo_note::form::claim, run_dir + "/" + t.target + ".up"});
+        if (t.kind == step::form::make_directory) note_directories(os, t.target, out);
+        for (const cpuset::operation& op : t.undo) out.push_back({undo_note::form::cpuset, cpuset::to_line(op)});
+    }
+    return out;
+}
+
 up_state state_of(const plan& p, sys::os& os, const std::string& run_dir, const std::string& name, const std::string& spec) {
     up_state s;
     s.name = name, s.spec = spec, s.who = this_owner(os), s.since_ns = os.now();
+    s.undo = notes_of(p.steps, os, run_dir);
+    note_plan(s, p, {}, os);
+    return s;
+}
+
+void note_plan(up_state& s, const plan& p, const std::vector<std::string>& kept, sys::os& os) {
+    const std::vector<up_cohort> cohorts = std::exchange(s.cohorts, {});
+    const std::vector<up_job> jobs = std::exchange(s.jobs, {});
+    const auto stays = [&](const std::string& cohort) { return std::ranges::find(kept, cohort) != kept.end(); };
     bool pools = false;
     for (const cohort_plan& c : p.cohorts) {
-        const bool cookie = !c.cookie.name.empty();
-        s.cohorts.push_back({c.name, c.cpus.list(), c.keep.text(), c.keep.set, c.keep.procs, c.cookie.name, cookie ? form_name(c.cookie.by) : "", {}});
         pools = pools || c.pool;
+        const auto was = std::ranges::find(cohorts, c.name, &up_cohort::name);
+        if (was != cohorts.end() && stays(c.name)) s.cohorts.push_back(*was);
+        else s.cohorts.push_back({c.name, c.cpus.list(), c.keep.text(), c.keep.set, c.keep.procs, c.cookie.name, c.cookie.name.empty() ? "" : form_name(c.cookie.by), {}});
     }
     for (const job_plan& j : p.jobs) {
-        s.jobs.push_back({j.spec.name, j.spec.cohort, kind_name(j.spec.kind), state_word(job_state::waiting), j.cpus.list(), {}, "", 0, 0, ""});
+        const auto was = std::ranges::find(jobs, j.spec.name, &up_job::name);
+        if (was != jobs.end() && stays(j.spec.cohort)) s.jobs.push_back(*was);
+        else s.jobs.push_back({j.spec.name, j.spec.cohort, kind_name(j.spec.kind), state_word(job_state::waiting), j.cpus.list(), {}, "", 0, 0, ""});
     }
-    for (const step& t : p.steps) {
-        if (t.kind == step::form::claim_name) s.undo.push_back({undo_note::form::claim, run_dir + "/" + t.target + ".up"});
-        if (t.kind == step::form::make_directory) note_directories(os, t.target, s.undo);
-        for (const cpuset::operation& op : t.undo) s.undo.push_back({undo_note::form::cpuset, cpuset::to_line(op)});
+    // Of a pool of somebody else's broker whose cohort has ended nothing is left to undo.
+    std::erase_if(s.undo, [&](const undo_note& n) {
+        if (n.kind != undo_note::form::pool) return false;
+        return std::ranges::none_of(s.cohorts, [&](const up_cohort& c) { return c.pool && n.what.starts_with(std::to_string(c.pool->id) + " "); });
+    });
+    if (!pools || !os.getenv("COHORT_SOCKET").value_or("").empty()) return;
+    const std::string folder = detail::pool_folder(os);
+    add_notes(s, {{undo_note::form::directory, folder}, {undo_note::form::file, folder + "/pool.sock"}, {undo_note::form::file, folder + "/pool.sock.lock"}});
+}
+
+void add_notes(up_state& s, const std::vector<undo_note>& notes) {
+    for (const undo_note& n : notes) {
+        if (std::ranges::find(s.undo, n) == s.undo.end()) s.undo.push_back(n);
     }
-    if (pools && os.getenv("COHORT_SOCKET").value_or("").empty()) {
-        const std::string folder = detail::pool_folder(os);
-        s.undo.push_back({undo_note::form::directory, folder});
-        for (const char* file : {"/pool.sock", "/pool.sock.lock"}) s.undo.push_back({undo_note::form::file, folder + file});
-    }
-    return s;
+}
+
+void drop_notes(up_state& s, const std::vector<undo_note>& notes) {
+    std::erase_if(s.undo, [&](const undo_note& n) { return std::ranges::find(notes, n) != notes.end(); });
 }
 
 void note_jobs(up_state& s, const std::vector<job_report>& jobs) {

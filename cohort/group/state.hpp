@@ -94,6 +94,15 @@ nlohmann::ordered_json state_value(const up_state& s);
 
 /// What carrying out `p` will have to undo, and who we are. Directories count that are not there now.
 up_state state_of(const plan& p, sys::os& os, const std::string& run_dir, const std::string& name, const std::string& spec);
+/// What carrying out these steps will have to undo.
+std::vector<undo_note> notes_of(const std::vector<step>& steps, sys::os& os, const std::string& run_dir);
+
+/// It becomes what `p` says: cohorts in `kept`, and their jobs, stay as they are noted.
+void note_plan(up_state& s, const plan& p, const std::vector<std::string>& kept, sys::os& os);
+/// Adds those that are not there, at the end.
+void add_notes(up_state& s, const std::vector<undo_note>& notes);
+void drop_notes(up_state& s, const std::vector<undo_note>& notes);
+
 /// What the jobs do now.
 void note_jobs(up_state& s, const std::vector<job_report>& jobs);
 

@@ -59,7 +59,7 @@ machine_view view_of(const machine::topology& topology, const machine::usable_cp
     const cpumask offline = topology.possible - topology.online;
     const cpumask outside = topology.online - usable.cpuset - usable.cpus;
     const cpumask unaffine = topology.online - outside - usable.affinity - usable.cpus;
-    add_reason(out, offline, "offline");
+    add_reason(out, offline, offline_reason);
     add_reason(out, outside, "not in this process's cpuset" + from("cpuset"));
     add_reason(out, unaffine, "not in this process's affinity" + from("affinity"));
     add_reason(out, topology.online - outside - unaffine - usable.cpus, "not usable by this process");

@@ -13,9 +13,11 @@
 #include <nlohmann/json.hpp>
 
 #include "command.hpp"
+#include "life.hpp"
 #include "progress.hpp"
 #include "spec_input.hpp"
 #include "up.hpp"
+#include "up_change.hpp"
 
 namespace cohort::cli {
 namespace {
@@ -92,80 +94,6 @@ private:
     std::optional<sys::temp_file> report_, page_, trace_;
 };
 
-/// What is up, written down. A resource: its destructor removes the file, unless something could not be undone.
-class life {
-public:
-    life(sys::os& os, std::unique_ptr<group::state_file> file) : os_(os), file_(std::move(file)) {}
-    life(life&&) = default;
-    life& operator=(life&&) = delete;
-    ~life() {
-        if (!file_ || left_) return;
-        if (const std::string log = file_->now().log; own_log_) (void)os_.unlink(log);
-        (void)file_->remove();
-    }
-
-    group::about_to_make about_to() {
-        return [this](const std::string& name) { (void)file_->change([&](group::up_state& s) { s.undo.push_back({group::undo_note::form::file, name}); }); };
-    }
-    /// Where the owner and its jobs talk to from now on is named first. Errors: the log cannot be written.
-    result<void> open_log(const std::optional<std::string>& asked, const std::string& run_dir) {
-        own_log_ = !asked;
-        const std::string path = asked ? *asked : run_dir + "/" + file_->now().name + ".log";
-        auto noted = file_->change([&](group::up_state& s) {
-            s.log = path;
-            if (own_log_) s.undo.push_back({group::undo_note::form::file, path});
-        });
-        if (!noted) return noted;
-        auto fd = sys::open_file(os_, path, sys::open_write | sys::open_create | sys::open_append | (own_log_ ? sys::open_truncate : sys::open_write), own_log_ ? 0600 : 0666);
-        if (!fd) return std::unexpected(fd.error());
-        log_ = std::move(*fd);
-        return {};
-    }
-    /// Pools and cookies are there; jobs are about to begin.
-    result<void> prepared(const std::vector<group::pool_place>& pools) {
-        auto noted = file_->change([&](group::up_state& s) {
-            for (const group::pool_place& p : pools) {
-                for (group::up_cohort& c : s.cohorts) {
-                    if (c.name == p.cohort) c.pool = group::up_pool{p.id, p.socket, p.bytes};
-                }
-                if (!p.own) s.undo.push_back({group::undo_note::form::pool, fmt::format("{} {} {}", p.id, p.cohort.substr(0, 31), p.socket)});
-            }
-        });
-        if (noted && log_) noted = sys::redirect(2, log_.get());
-        return noted;
-    }
-    /// Whatever changes is written at once, save how many bytes have passed: that once a second.
-    void jobs(const std::vector<group::job_report>& now) {
-        (void)file_->change([&](group::up_state& s) {
-            group::up_state next = s;
-            group::note_jobs(next, now);
-            if (s.phase == group::up_phase::starting) next.phase = group::up_phase::up;
-            bool moved = next.phase != s.phase;
-            for (std::size_t i = 0; i < s.jobs.size(); ++i) {
-                group::up_job was = s.jobs[i];
-                was.bytes_in = next.jobs[i].bytes_in, was.bytes_out = next.jobs[i].bytes_out;
-                moved = moved || was != next.jobs[i];
-            }
-            if (!moved && os_.now() < next_figures_) return;
-            next_figures_ = os_.now() + 1'000'000'000;
-            s = std::move(next);
-        });
-    }
-    void ending() {
-        (void)file_->change([](group::up_state& s) { s.phase = group::up_phase::ending; });
-    }
-    /// Something could not be undone: it stays written down, for a sweep.
-    void keep() { left_ = true; }
-    group::up_state now() const { return file_->now(); }
-
-private:
-    sys::os& os_;
-    std::unique_ptr<group::state_file> file_;
-    sys::owned_fd log_;
-    bool own_log_ = false, left_ = false;
-    std::uint64_t next_figures_ = 0;
-};
-
 /// What --detach waits for: all is up.
 void tell_starter(sys::os& os, const group::up_state& s) {
     nlohmann::ordered_json out{{"schema_version", 1}, {"kind", "status"}, {"ups", {status_value(os, s)}}};
@@ -213,18 +141,22 @@ outcome bring_up_plan(const planned& planned, const up_options& o) {
     begin.detached = o.owner, begin.patience_ns = static_cast<std::uint64_t>(o.patience) * 1'000'000'000;
     auto file = group::state_file::create(os, run_dir, begin);
     if (!file) return refuse({file.error()}, p.file, o.json);
-    life mine(os, std::move(*file));
+    life mine(os, run_dir, std::move(*file));
     extra_files extra;
     if (auto made = extra.create(os, o, mine.about_to()); !made) return std::unexpected(made.error());
     if (!o.quiet) introduce(p, planned.about);
     if (o.owner) {
-        if (auto log = mine.open_log(o.log, run_dir); !log) return refuse({log.error()}, p.file, o.json);
+        if (auto log = mine.open_log(o.log); !log) return refuse({log.error()}, p.file, o.json);
     }
     auto up = group::applied::apply(p, os, run_dir, mine.about_to());
     if (!up) return refuse(up.error(), p.file, o.json);
 
+    group::run_changes changes;
+    changer hears(os, *up, mine, changes, run_dir, p, o.owner);
+    if (auto heard = o.command ? result<void>{} : hears.listen(); !heard) return refuse({heard.error()}, p.file, o.json);
     progress shown(os, 2);
     group::run_options run;
+    run.changes = &changes;
     run.stop = catcher->token();
     run.patience_ns = begin.patience_ns;
     run.mark = std::string(group::owner_variable) + "=" + begin.who.mark();
@@ -245,14 +177,15 @@ outcome bring_up_plan(const planned& planned, const up_options& o) {
     }
     shown.clear();
     mine.ending();
-    r.lost = up->broken_partitions(p);
+    const std::shared_ptr<const group::plan> last = hears.now();
+    r.lost = up->broken_partitions(*last);
     r.undo_errors = up->undo();
     if (!r.undo_errors.empty()) mine.keep();
 
     const exit_code code = code_of(r);
-    const std::string json = o.json || o.report ? group::report_json(p, r, static_cast<int>(code)) + "\n" : "";
-    if (auto written = extra.write(os, p, r, planned.about, json); !written) return std::unexpected(written.error());
-    return tell_end(p, r, o, told, json, code, catcher->signal());
+    const std::string json = o.json || o.report ? group::report_json(*last, r, static_cast<int>(code)) + "\n" : "";
+    if (auto written = extra.write(os, *last, r, planned.about, json); !written) return std::unexpected(written.error());
+    return tell_end(*last, r, o, told, json, code, catcher->signal());
 }
 
 std::optional<outcome> in_the_way(sys::os& os, const up_options& o, const std::string& file) {
@@ -278,7 +211,19 @@ struct options : up_options {
 outcome bring_up(options o, const std::vector<std::string>& words) {
     sys::os& os = sys::real();
     if (o.log && !o.detach) return usage("up: --log goes with --detach; without it jobs talk to standard error");
-    if (o.detach && !o.owner) return start_detached(words, o.spec_file == "-", o.json);
+    if (o.detach && !o.owner) {
+        // What is up already becomes what the spec says now.
+        const auto there = group::ups(os, group::run_directory(os));
+        const std::string name = o.asked_name ? *o.asked_name : group::up_name_of(o.spec_file);
+        const auto same = there ? std::ranges::find(there->all, name, &group::up_state::name) : decltype(there->all.begin()){};
+        if (there && same != there->all.end() && same->phase == group::up_phase::up && alive(os, *same)) {
+            auto request = request_of(os, o.spec_file);
+            if (!request) return std::unexpected(request.error());
+            request->bare = o.bare;
+            return change_running(os, *same, *request, o.json);
+        }
+        return start_detached(words, o.spec_file == "-", o.json);
+    }
     o.owner = o.detach;
     const auto here = os.readlink("/proc/self/cwd");
     if (!here) return std::unexpected(here.error());

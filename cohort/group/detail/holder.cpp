@@ -11,9 +11,9 @@ bool is_gone(const error& e) { return e.code == ESRCH || e.code == ENOENT; }
 
 }  // namespace
 
-result<void> holder::take(int pid, const cohort_plan& cohort) {
+result<void> holder::take(int pid, const cohort_plan& cohort, const cpuset_view& seen) {
     const lock_guard guard(mutex_);
-    auto tree = cpuset::affinity_backend::create(os_, machine_, {.pid = pid});
+    auto tree = cpuset::affinity_backend::create(os_, seen.machine, {.pid = pid});
     if (!tree) return is_gone(tree.error()) ? result<void>{} : std::unexpected(tree.error());
     const std::string& set = cohort.name;
     result<void> done = (*tree)->create(set);

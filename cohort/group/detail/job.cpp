@@ -122,7 +122,7 @@ result<child> runner::launch(sys::spawn_request request) {
     });
     c_.update([pid](job_report& r) { r.pids.push_back(pid); });
     if (!emulated) return started;
-    if (auto held = c_.hold.take(pid, c_.cohort); !held) return std::unexpected(held.error());  // the child is ended by its destructor
+    if (auto held = c_.hold.take(pid, c_.cohort, *c_.what.machine.cpusets); !held) return std::unexpected(held.error());  // the child is ended by its destructor
     return started;
 }
 

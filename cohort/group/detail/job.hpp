@@ -17,6 +17,7 @@ struct job_context {
     sys::os& os;
     const run_options& options;
     std::stop_token stop;
+    const plan& what;                                                 // it is a job of
     const cohort_plan& cohort;
     work::gate* gate;                                                 // its pipes pass it; null: none
     holder& hold;                                                     // of commands that no set of the kernel's holds

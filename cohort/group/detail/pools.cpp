@@ -25,6 +25,7 @@ public:
     result<void> begin();
     /// A group, and ourselves in it.
     result<std::pair<int, sharepool::member*>> make(const cohort_plan& c);
+    void unmake(int id);
     const std::string& socket() const { return socket_; }
     bool own() const { return broker_ != nullptr; }
 
@@ -39,7 +40,6 @@ private:
     std::optional<sharepool::broker_client> client_;
     std::unique_ptr<sharepool::share_pool> own_;
     sharepool::share_pool* pool_ = nullptr;
-    std::vector<int> made_;
 };
 
 std::string pool_folder(sys::os& os) { return run_directory(os) + "/pool." + std::to_string(os.getpid()); }
@@ -82,18 +82,20 @@ result<std::pair<int, sharepool::member*>> pool_host::make(const cohort_plan& c)
     const std::uint32_t flags = flags_of[static_cast<int>(c.pool.huge)];
     const auto id = client_->create({.id = sharepool::spg_id_auto, .bytes = c.pool.bytes, .name = c.name.substr(0, 31), .mode = 0600, .limit = c.pool.limit, .flags = flags});
     if (!id) return std::unexpected(id.error());
-    made_.push_back(*id);
-    if (auto joined = pool_->group_add_task(os_.getpid(), *id); !joined) return std::unexpected(joined.error());
-    sharepool::member* m = pool_->in(*id);
-    if (!m) return fail(ENODEV, "group " + std::to_string(*id), "use it", "this process is not in it");
-    return std::pair(*id, m);
+    const auto joined = pool_->group_add_task(os_.getpid(), *id);
+    sharepool::member* m = joined ? pool_->in(*id) : nullptr;
+    if (m) return std::pair(*id, m);
+    unmake(*id);
+    if (!joined) return std::unexpected(joined.error());
+    return fail(ENODEV, "group " + std::to_string(*id), "use it", "this process is not in it");
+}
+
+void pool_host::unmake(int id) {
+    (void)pool_->group_del_task(os_.getpid(), id);
+    (void)client_->destroy(id, true);
 }
 
 pool_host::~pool_host() {
-    for (const int id : made_) {
-        (void)pool_->group_del_task(os_.getpid(), id);
-        (void)client_->destroy(id, true);
-    }
     own_.reset();
     stop_ = true;
     client_.reset();  // its end wakes the broker
@@ -132,10 +134,15 @@ pool_report pool::report() {
 
 pools::pools() = default;
 pools::pools(pools&&) noexcept = default;
-pools& pools::operator=(pools&&) noexcept = default;
-pools::~pools() = default;
+pools& pools::operator=(pools&& other) noexcept {
+    std::swap(host_, other.host_), std::swap(all_, other.all_);
+    return *this;
+}
+pools::~pools() {
+    for (const auto& [name, one] : all_) host_->unmake(one->id());
+}
 
-result<pools> pools::create(const plan& p, sys::os& os) {
+result<pools> pools::create(const plan& p, sys::os& os, std::weak_ptr<pool_host>& broker) {
     pools all;
     for (const cohort_plan& c : p.cohorts) {
         if (!c.pool) continue;
@@ -143,9 +150,11 @@ result<pools> pools::create(const plan& p, sys::os& os) {
             e.object = "cohort \"" + c.name + "\": its pool: " + e.object;
             return std::unexpected(std::move(e));
         };
+        if (!all.host_) all.host_ = broker.lock();
         if (!all.host_) {
-            all.host_ = std::make_unique<pool_host>(os);
+            all.host_ = std::make_shared<pool_host>(os);
             if (auto begun = all.host_->begin(); !begun) return named(begun.error());
+            broker = all.host_;
         }
         const auto made = all.host_->make(c);
         if (!made) return named(made.error());

@@ -50,15 +50,16 @@ public:
     pools(pools&&) noexcept;
     pools& operator=(pools&&) noexcept;
     ~pools();
+    /// `broker`: who has the groups of all pools of this process; begun where there is none, gone with the last of them.
     /// Errors: those of the broker's create() and of a join; ENOTSUP, huge pages were required.
-    static result<pools> create(const plan& p, sys::os& os);
+    static result<pools> create(const plan& p, sys::os& os, std::weak_ptr<pool_host>& broker);
     /// Its own, or the other cohort's that it is in; null: it is in none.
     pool* of(const cohort_plan& c) const;
     std::vector<pool_report> report();
     std::vector<pool_place> places() const;
 
 private:
-    std::unique_ptr<pool_host> host_;
+    std::shared_ptr<pool_host> host_;  // null: no cohort has a pool
     std::vector<std::pair<std::string, std::unique_ptr<pool>>> all_;
 };
 
