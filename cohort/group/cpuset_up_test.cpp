@@ -8,6 +8,7 @@
 #include <cohort/group/apply.hpp>
 #include <cohort/group/cpuset_view.hpp>
 #include <cohort/group/run.hpp>
+#include <cohort/group/testing/on_host.hpp>
 #include <cohort/group/view.hpp>
 #include <cohort/sys/failing.hpp>
 #include <cohort/sys/fd.hpp>
@@ -17,6 +18,10 @@ namespace cohort::group {
 namespace {
 
 using cpuset::testing::cgroup_host;
+using testing::cohort_text;
+using testing::plan_on;
+using testing::refusals_of;
+using testing::spec_of;
 using sys::testing::scratch_dir;
 using ::testing::Contains;
 using ::testing::ElementsAre;
@@ -24,40 +29,11 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-spec spec_of(const std::string& text) {
-    auto read = read_spec("s.toml", text, [](std::string_view) { return std::optional<std::string>(); });
-    EXPECT_TRUE(read.faults.empty()) << read.faults.front().line();
-    return read.value;
-}
-
-std::string cohort_text(const std::string& name, const std::string& cpus, const std::string& more) {
-    return "[[cohort]]\nname = \"" + name + "\"\ncpus = \"" + cpus + "\"\n" + more + "\n";
-}
-
-/// A plan for the machine that `host` shows; eight CPUs, two nodes.
-plan plan_on(sys::os& host, const std::string& text) {
-    const spec s = spec_of(text);
-    machine_view m;
-    m.name = "live";
-    m.live = true;
-    m.possible = m.usable = cpumask::range(0, 7);
-    for (int cpu : m.possible) m.order.push_back(cpu);
-    m.core.assign(8, -1);
-    m.cpusets = view_cpusets("live", s.cpusets_under, host).value();
-    return make_plan(s, m, "/w");
-}
-
 std::vector<std::string> changes_of(const plan& p) {
     std::vector<std::string> out;
     for (const step& s : p.steps) {
         if (s.kind == step::form::change_cpuset) out.push_back(cpuset::to_line(s.change) + (s.undo_text().empty() ? "" : " <- " + s.undo_text()));
     }
-    return out;
-}
-
-std::vector<std::string> refusals_of(const plan& p) {
-    std::vector<std::string> out;
-    for (const refusal& r : p.refusals) out.push_back(r.line());
     return out;
 }
 

@@ -53,8 +53,6 @@ TEST_F(life, detached_it_returns_when_all_is_up_is_shown_and_goes_down) {
     EXPECT_EQ(std::to_string(shown["jobs"][0]["pids"][0].get<int>()) + "\n", text("pid"));
     EXPECT_THAT(bash("$cohort status").out, HasSubstr("running"));
     expect(5, "$cohort up s.toml", "EBUSY: it is up already, in process ");
-    expect(5, "$cohort up --detach s.toml", "EBUSY: it is up already, in process ");
-    EXPECT_EQ(json("$cohort up --detach s.toml --json", 5)["errors"].size(), 1u);
     const ran down = bash("$cohort down");
     EXPECT_EQ(down.code, 0) << down.err;
     EXPECT_EQ(down.out, "s is down\n");
@@ -147,6 +145,104 @@ TEST_F(life, up_kill_up_leaves_nothing) {
                        "  rm -f piped\n"
                        "done; $cohort down --all >/dev/null\n"
                        "find . $COHORT_RUN_DIR -mindepth 1 | grep -v -e '/padata$' -e '^./made$' -e '^./s.toml$' -e '^./err$'\n"
+                       "for p in /proc/[0-9]*; do e=$(tr '\\0' '\\n' <$p/environ | grep -x -e \"COHORT_RUN_DIR=$COHORT_RUN_DIR\" -e 'COHORT_NAME=.*' | wc -l); [ $e = 2 ] && cat $p/cmdline; done 2>/dev/null; true");
+    EXPECT_EQ(r.out, "") << "files and processes that are left";
+    EXPECT_EQ(r.code, 0) << r.err;
+}
+
+class edited : public life {
+protected:
+    std::string first_;
+    void three() {
+        first_ = "[[cohort]]\nname = \"a\"\npool = \"2M\"\n[[cohort]]\nname = \"b\"\n[[job]]\nname = \"ja\"\ncohort = \"a\"\nkind = \"exec\"\ncommand = \"echo begun >>a.said; exec sleep 1000\"\n"
+                 "[[job]]\nname = \"jb\"\ncohort = \"b\"\nkind = \"exec\"\ncommand = \"echo $WORD >>b.said; exec sleep 1000\"\n";
+        file("s.toml", first_);
+        expect(0, "WORD=one $cohort up --detach s.toml && until_so '[ -s a.said -a -s b.said ]'");
+    }
+};
+
+TEST_F(edited, does_only_the_difference) {
+    three();
+    expect(0, "$cohort up --detach s.toml");
+    EXPECT_EQ(bash("$cohort up --detach s.toml").out, "nothing differs from what is up\n");
+    file("s.toml", first_ + "env = { WORD = \"two\" }\n[[cohort]]\nname = \"c\"\npool = \"2M\"\n[[job]]\nname = \"jc\"\ncohort = \"c\"\nkind = \"exec\"\ncommand = \"echo begun >>c.said; exec sleep 1000\"\n");
+    const auto seen = json("$cohort plan --against-running s.toml --json");
+    EXPECT_EQ(seen["only_look"], true);
+    EXPECT_EQ(seen["difference"]["cohorts"][0]["fate"], "kept");
+    EXPECT_EQ(text("b.said"), "one\n") << "nothing is changed";
+    const auto told = json("$cohort up --detach s.toml --json");
+    EXPECT_EQ(told["kind"], "change");
+    EXPECT_EQ(told["difference"]["cohorts"], seen["difference"]["cohorts"]);
+    expect(0, "until_so '[ -s c.said ] && grep -q two b.said'");
+    EXPECT_EQ(text("a.said"), "begun\n");
+    EXPECT_EQ(text("b.said"), "one\ntwo\n");
+    const auto up = json("$cohort status s --json")["ups"][0];
+    EXPECT_EQ(up["cohorts"].size(), 3u);
+    EXPECT_NE(up["cohorts"][0]["pool"]["id"], up["cohorts"][2]["pool"]["id"]);
+    file("s.toml", "[[cohort]]\nname = \"c\"\npool = \"2M\"\n[[job]]\nname = \"jc\"\ncohort = \"c\"\nkind = \"exec\"\ncommand = \"echo begun >>c.said; exec sleep 1000\"\n");
+    EXPECT_THAT(bash("$cohort up --detach s.toml").out, HasSubstr("cohort \"a\" ends\n  job \"ja\" ends\n"));
+    EXPECT_EQ(json("$cohort status s --json")["ups"][0]["cohorts"].size(), 1u);
+    EXPECT_EQ(text("c.said"), "begun\n");
+    EXPECT_THAT(testing::text_of(run_dir() + "/s.log"), HasSubstr("cohort \"b\" ends"));
+    expect(0, "$cohort down s");
+    EXPECT_TRUE(left().empty()) << left().front();
+}
+
+TEST_F(edited, that_cannot_be_changes_nothing) {
+    three();
+    file("s.toml", first_ + "nonsense = 1\n");
+    expect(2, "$cohort up --detach s.toml", "s.toml:16:1: ");
+    file("s.toml", first_ + "[[job]]\nname = \"x\"\ncohort = \"b\"\nkind = \"exec\"\ncommand = [\"no-such-program\"]\nstdout = \"no/where\"\n");
+    const ran r = bash("$cohort up --detach s.toml");
+    EXPECT_EQ(r.code, 5);
+    EXPECT_THAT(r.err, HasSubstr("no-such-program"));
+    EXPECT_THAT(r.err, HasSubstr("no/where"));
+    EXPECT_EQ(json("$cohort up --detach s.toml --json", 5)["errors"].size(), 2u);
+    // A cohort's name that another has: what ended for it begins anew.
+    file("other.toml", "[[cohort]]\nname = \"taken\"\n[[job]]\nname = \"j\"\ncohort = \"taken\"\nkind = \"exec\"\ncommand = \"sleep 1000\"\n");
+    expect(0, "$cohort up --detach other.toml");
+    file("s.toml", first_ + "[[cohort]]\nname = \"taken\"\n");
+    expect(5, "$cohort up --detach s.toml", "EBUSY: it is up already");
+    file("s.toml", first_ + "env = { WORD = \"two\" }\n[[cohort]]\nname = \"taken\"\n");
+    expect(5, "$cohort up --detach s.toml", "EBUSY: it is up already");
+    expect(0, "until_so '[ $(wc -l <b.said) = 2 ]'");
+    EXPECT_EQ(text("b.said"), "one\none\n");
+    EXPECT_EQ(text("a.said"), "begun\n");
+    const auto up = json("$cohort status s --json")["ups"][0];
+    EXPECT_EQ(up["cohorts"].size(), 2u);
+    expect(0, "$cohort down --all");
+    EXPECT_TRUE(left().empty()) << left().front();
+}
+
+TEST_F(edited, belongs_to_who_brought_it_up) {
+    three();
+    expect(1, "$cohort plan --against-running --name other s.toml", "\"other\" is not up");
+    expect(2, "$cohort plan --name s s.toml", "--name goes with --against-running");
+    expect(2, "$cohort plan --against-running --svg x s.toml", "draws nothing");
+    expect(5, "$cohort plan --against-running --name s nothing.toml", "nothing.toml");
+    expect(0, "$cohort down s");
+    // In a terminal's foreground: others may look.
+    const ran r = bash("$cohort up -q s.toml & pid=$!; until_so '$cohort status --json | grep -q running'\n"
+                       "$cohort plan --against-running s.toml; $cohort up --detach s.toml 2>err; echo $?; $cohort down >/dev/null; wait $pid");
+    EXPECT_THAT(r.out, StartsWith("nothing differs from what is up\n"));
+    EXPECT_THAT(r.out, HasSubstr("\n5\n"));
+    EXPECT_THAT(text("err"), HasSubstr("EBUSY: it was not brought up with --detach"));
+}
+
+TEST_F(edited, killed_at_any_moment_of_a_change_leaves_nothing) {
+    const char* scale = std::getenv("COHORT_TEST_SCALE");
+    const int rounds = std::max(1, static_cast<int>(10 * (scale ? std::atof(scale) : 1)));
+    const std::string other = "[[cohort]]\nname = \"c\"\npool = \"2M\"\n[[job]]\nname = \"jc\"\ncohort = \"c\"\nkind = \"exec\"\ncommand = \"sleep 1000 & wait\"\nstdout = \"made/out\"\n";
+    three();
+    expect(0, "$cohort down --all");
+    file("one.toml", first_), file("two.toml", "workdir = \"deep/er\"\n" + other);
+    const ran r = bash("mkdir -p made deep; for i in $(seq " + std::to_string(rounds) + "); do\n"
+                       "  $cohort up --detach -q --name s one.toml >/dev/null || exit 1\n"
+                       "  pid=$($cohort status --json | sed -n 's/.*\"pid\": \\([0-9]*\\),/\\1/p')\n"
+                       "  $cohort up --detach --name s two.toml >/dev/null 2>&1 &\n"
+                       "  sleep 0.0$((RANDOM % 4))$((RANDOM % 10)); kill -9 $pid; wait\n"
+                       "done; $cohort down --all >/dev/null; rm -f *.said\n"
+                       "find . $COHORT_RUN_DIR -mindepth 1 | grep -v -e '/padata$' -e '^./made$' -e '^./deep$' -e '^./[a-z]*.toml$'\n"
                        "for p in /proc/[0-9]*; do e=$(tr '\\0' '\\n' <$p/environ | grep -x -e \"COHORT_RUN_DIR=$COHORT_RUN_DIR\" -e 'COHORT_NAME=.*' | wc -l); [ $e = 2 ] && cat $p/cmdline; done 2>/dev/null; true");
     EXPECT_EQ(r.out, "") << "files and processes that are left";
     EXPECT_EQ(r.code, 0) << r.err;
