@@ -30,7 +30,7 @@ outcome show_difference(const options& o) {
         auto request = request_of(os, o.spec);
         if (!request) return std::unexpected(request.error());
         request->only_look = true;
-        return change_running(os, s, *request, o.json);
+        if (const auto told = change_running(os, s, *request, o.json)) return *told;
     }
     complain("\"" + name + "\" is not up");
     return exit_code::no;

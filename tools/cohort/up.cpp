@@ -6,6 +6,7 @@
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/signals.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 
@@ -208,21 +209,25 @@ struct options : up_options {
     bool bare = false;
 };
 
+/// What is up already becomes what the spec says now. Nothing: it is not up.
+std::optional<outcome> change_what_is_up(sys::os& os, const options& o) {
+    const auto there = group::ups(os, group::run_directory(os));
+    if (!there) return std::nullopt;  // whoever brings up will tell
+    const std::string name = o.asked_name ? *o.asked_name : group::up_name_of(o.spec_file);
+    const auto same = std::ranges::find(there->all, name, &group::up_state::name);
+    if (same == there->all.end() || same->phase != group::up_phase::up || !alive(os, *same)) return std::nullopt;
+    auto request = request_of(os, o.spec_file);
+    if (!request) return std::unexpected(request.error());
+    request->bare = o.bare;
+    return change_running(os, *same, *request, o.json);
+}
+
 outcome bring_up(options o, const std::vector<std::string>& words) {
     sys::os& os = sys::real();
     if (o.log && !o.detach) return usage("up: --log goes with --detach; without it jobs talk to standard error");
     if (o.detach && !o.owner) {
-        // What is up already becomes what the spec says now.
-        const auto there = group::ups(os, group::run_directory(os));
-        const std::string name = o.asked_name ? *o.asked_name : group::up_name_of(o.spec_file);
-        const auto same = there ? std::ranges::find(there->all, name, &group::up_state::name) : decltype(there->all.begin()){};
-        if (there && same != there->all.end() && same->phase == group::up_phase::up && alive(os, *same)) {
-            auto request = request_of(os, o.spec_file);
-            if (!request) return std::unexpected(request.error());
-            request->bare = o.bare;
-            return change_running(os, *same, *request, o.json);
-        }
-        return start_detached(words, o.spec_file == "-", o.json);
+        auto changed = change_what_is_up(os, o);
+        return changed ? std::move(*changed) : start_detached(words, o.spec_file == "-", o.json);
     }
     o.owner = o.detach;
     const auto here = os.readlink("/proc/self/cwd");

@@ -190,14 +190,30 @@ result<change_request> request_of(sys::os& os, const std::string& path) {
     return r;
 }
 
-outcome change_running(sys::os& os, const group::up_state& s, const change_request& request, bool as_json) {
+namespace {
+
+result<std::string> ask(sys::os& os, const group::up_state& s, const change_request& request) {
     const auto peer = sys::connect_local(socket_name(s.who));
-    if (!peer) return fail(peer.error().code, "\"" + s.name + "\" in process " + std::to_string(s.who.pid), "ask", peer.error().reason.empty() ? errno_name(peer.error().code) : peer.error().reason);
+    if (!peer) return std::unexpected(peer.error());
     const sys::owned_fd fd(os, peer->fd);
     if (auto sent = sys::send_local(fd.get(), line_of(request)); !sent) return std::unexpected(sent.error());
-    const auto line = read_line(os, fd.get(), [&] { return alive(os, s); });
-    if (!line) return fail(ECONNRESET, "\"" + s.name + "\" in process " + std::to_string(s.who.pid), "change", "it ended before it answered: " + line.error().line());
-    const auto answer = ordered_json::parse(*line, nullptr, false);
+    return read_line(os, fd.get(), [&] { return alive(os, s); });
+}
+
+/// Its descriptors are closed some moments before it is gone.
+bool has_ended(sys::os& os, const group::up_state& s) {
+    const std::uint64_t until = os.now() + 5'000'000'000;
+    while (alive(os, s) && os.now() < until) os.sleep_until(os.now() + 5'000'000);
+    return !alive(os, s);
+}
+
+}  // namespace
+
+std::optional<outcome> change_running(sys::os& os, const group::up_state& s, const change_request& request, bool as_json) {
+    const auto told = ask(os, s, request);
+    if (!told && has_ended(os, s)) return std::nullopt;
+    if (!told) return fail(told.error().code, "\"" + s.name + "\" in process " + std::to_string(s.who.pid), "ask it to change", told.error().reason);
+    const auto answer = ordered_json::parse(*told, nullptr, false);
     if (!answer.is_object()) return fail(EPROTO, "\"" + s.name + "\"", "ask", "its answer is not understood; is it of another version?");
     const int code = answer.value("exit_code", static_cast<int>(exit_code::failed));
     for (const auto& l : answer["lines"]) complain(l.get<std::string>());

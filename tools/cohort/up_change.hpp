@@ -64,8 +64,8 @@ private:
     std::thread thread_;
 };
 
-/// Asks the owner of `s`, and tells what it says. The exit code is what `up` has. Errors: the owner cannot be reached, or has ended.
-outcome change_running(sys::os& os, const group::up_state& s, const change_request& request, bool json);
+/// Asks the owner of `s`, and tells what it says. The exit code is what `up` has. Nothing: the owner has ended, and did not say that it did anything. Errors: the owner cannot be reached.
+std::optional<outcome> change_running(sys::os& os, const group::up_state& s, const change_request& request, bool json);
 
 /// A spec as a request: read here, with this environment. Errors: those of reading it.
 result<change_request> request_of(sys::os& os, const std::string& path);
