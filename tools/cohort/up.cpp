@@ -264,7 +264,8 @@ void add_up(registry& all, const std::vector<std::string>& words, bool owner) {
                "succeeded and its `verify` command has said yes. A failing job lets the others go on, unless the spec says\n"
                "on_failure = \"stop\". SIGINT and SIGTERM end the children and remove what is unfinished.\n\n"
                "With --detach cohorts, cookies and pools stay when the jobs have ended, until `cohort down NAME`. What an up\n"
-               "that was killed (kill -9) has left is removed by the next up, or by down.\n\n"
+               "that was killed (kill -9) has left is removed by the next up, or by down. Of a NAME that is up with --detach, it does\n"
+               "the difference: cohorts that differ, and those that hang together with them, end and begin anew; the others go on.\n\n"
                "Exit code 1: a check said no, or the plan cannot hold here; 2: faults in the spec; 3: a cookie that must\n"
                "be kept cannot be kept here; 5: a job failed or was stopped, or a cohort or NAME is up already.\n\n"
                "Example:\n  cohort up examples/two-tenants.toml")
