@@ -11,18 +11,20 @@ using cpuset::operation;
 using cpuset::verb;
 
 /// A set goes once nothing runs in it, and what we run there ends before.
-bool perform(cpuset::model& m, const operation& op) {
+void perform(cpuset::model& m, const operation& op) {
     if (op.what == verb::rmdir) {
         for (const std::string& task : m.perform({.what = verb::tasks, .path = op.path}).list) m.perform({.what = verb::exit, .task = task});
     }
-    return m.perform(op).ok();
+    m.perform(op);
 }
 
-bool carried_out(cpuset::model& m, const difference& d) {
+void carry_out(cpuset::model& m, const difference& d) {
     for (const step& s : d.undo) {
-        if (!std::ranges::all_of(s.undo, [&](const operation& op) { return perform(m, op); })) return false;
+        for (const operation& op : s.undo) perform(m, op);
     }
-    return std::ranges::all_of(d.steps, [&](const step& s) { return s.kind != step::form::change_cpuset || perform(m, s.change); });
+    for (const step& s : d.steps) {
+        if (s.kind == step::form::change_cpuset) perform(m, s.change);
+    }
 }
 
 std::string reads(cpuset::model& m, const std::string& path, const char* file) { return m.perform({.what = verb::read, .path = path, .file = file}).value; }
@@ -68,7 +70,7 @@ difference change_of(const plan& now, const plan& next, const machine_view& seen
     difference d = difference_of(now, next);
     if (!seen.cpusets || !seen.cpusets->tree || !next.machine.cpusets || !next.machine.cpusets->tree) return d;
     cpuset::model changed = seen.cpusets->tree->clone(), made = next.machine.cpusets->tree->clone();
-    if (!carried_out(changed, d)) return difference_of(now, next, true);
+    carry_out(changed, d);
     for (const step& s : next.steps) {
         if (s.kind == step::form::change_cpuset) perform(made, s.change);
     }

@@ -216,6 +216,31 @@ TEST(change, sees_cpus_of_its_own_partitions_as_its_to_give) {
     EXPECT_EQ(without_own(seen, *l.now).usable, cpumask::range(0, 6) - cpumask{3});
 }
 
+TEST(change, makes_sets_anew_where_somebody_has_changed_one) {
+    const std::string text = cohort_text("a", "0-1", "partition = \"root\"") + cohort_text("b", "2-3", "cpuset = \"require\"");
+    living l(text);
+    ASSERT_TRUE(l.host.perform({.what = cpuset::verb::write, .path = "cohort-a", .file = "cpuset.cpus.partition", .text = "member"}).ok());
+    const auto next = l.wanted(text);
+    EXPECT_EQ(fates(difference_of(*l.now, *next)), "a goes on, b goes on");
+    const difference d = change_of(*l.now, *next, seen_on(l.host));
+    EXPECT_EQ(fates(d), "a begins anew, b begins anew");
+    EXPECT_THAT(d.cohorts[0].why, ElementsAre("sets are made anew together"));
+    ASSERT_TRUE(l.become(text));
+    EXPECT_EQ(l.host.reads("cohort-a", "cpuset.cpus.partition"), "root");
+}
+
+TEST(change, whose_set_cannot_go_leaves_it) {
+    living l(cohort_text("a", "0-1", "cpuset = \"require\"") + cohort_text("b", "2-3", "cpuset = \"require\""));
+    ASSERT_TRUE(l.host.perform({.what = cpuset::verb::mkdir, .path = "cohort-b/of-another"}).ok());
+    const auto before = sets_of(l.host);
+    const auto done = l.become(cohort_text("a", "0-1", "cpuset = \"require\"") + cohort_text("c", "4", "cpuset = \"require\""));
+    ASSERT_FALSE(done);
+    EXPECT_THAT(done.error().line(), HasSubstr("EBUSY"));
+    EXPECT_EQ(sets_of(l.host), before);
+    EXPECT_TRUE(l.host.disk.stat("/run/b.up"));
+    EXPECT_FALSE(l.host.disk.stat("/run/c.up"));
+}
+
 TEST(change, that_fails_at_any_write_leaves_all_as_it_was) {
     const std::string first = cohort_text("a", "0-1", "partition = \"root\"") + cohort_text("b", "2-3", "cpuset = \"require\"") + cohort_text("d", "6", "cpuset = \"require\"");
     const std::string next = cohort_text("a", "0-1", "partition = \"root\"") + cohort_text("b", "2-4", "partition = \"isolated\"") + cohort_text("c", "5", "cpuset = \"require\"");
