@@ -38,8 +38,12 @@ result<ups_there> ups(sys::os& os, const std::string& run_dir) {
     for (const std::string& name : *names) {
         if (!name.ends_with(ending)) continue;
         const std::string path = run_dir + "/" + name;
-        const auto text = sys::read_file(os, path, std::size_t{64} << 20);
-        if (!text && text.error().code == ENOENT) continue;  // it has ended meanwhile
+        const auto info = os.stat(path);
+        if (!info && info.error().code == ENOENT) continue;  // it has ended meanwhile
+        // Opening a pipe would wait for whoever writes it.
+        const bool file = info && info->kind == sys::file_kind::regular;
+        const auto text = file ? sys::read_file(os, path, std::size_t{64} << 20) : info ? fail(EPROTO, path, "read", "it is no file") : result<std::string>(std::unexpected(info.error()));
+        if (!text && text.error().code == ENOENT) continue;
         auto state = text ? read_state(*text) : std::unexpected(text.error());
         if (state && state->name + ending != name) state = fail(EPROTO, path, "read", "it is of an up that is called \"" + state->name + "\"");
         if (state) {

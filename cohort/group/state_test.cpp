@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/group/state.hpp>
 
+#include <sys/stat.h>
+
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -162,6 +164,12 @@ TEST(state_file, files_that_are_no_states_are_told_and_left) {
     EXPECT_THAT(there->unread[1].line(), HasSubstr("it is of an up that is called \"two\""));
     EXPECT_EQ(sweep(sys::real(), dir.path()).not_swept.size(), 2u);
     EXPECT_EQ(names_in(dir.path()).size(), 2u);
+    ASSERT_EQ(::mkfifo((dir / "pipe.state").c_str(), 0600), 0);
+    std::filesystem::create_directory(dir / "folder.state");
+    const auto more = ups(sys::real(), dir.path());
+    ASSERT_EQ(more->unread.size(), 4u) << "and nobody waits for who would write the pipe";
+    EXPECT_THAT(more->unread[1].line(), HasSubstr("folder.state: read: EPROTO: it is no file"));
+    EXPECT_THAT(more->unread[3].line(), HasSubstr("pipe.state: read: EPROTO: it is no file"));
 }
 
 TEST(sweep, removes_what_a_dead_owner_left_and_nothing_else) {

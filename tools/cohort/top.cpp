@@ -7,11 +7,10 @@
 #include <map>
 #include <numeric>
 
-#include <unistd.h>
-
 #include <fmt/format.h>
 
 #include <cohort/group/apply.hpp>
+#include <cohort/group/process_figures.hpp>
 #include <cohort/group/quantity.hpp>
 #include <cohort/group/table.hpp>
 #include <cohort/padata/control.hpp>
@@ -68,26 +67,6 @@ result<std::map<int, cpu_ticks>> read_cpus(sys::os& os) {
     return out;
 }
 
-/// Seconds of CPU time that a process and the children it has waited for have had. Nothing: it is gone.
-std::optional<double> cpu_seconds(sys::os& os, int pid) {
-    const auto text = sys::read_line(os, sys::paths::of_process(std::to_string(pid), "stat"));
-    if (!text) return std::nullopt;
-    // Behind the name, which may hold anything, and the state: fields 14 to 17 of the whole.
-    const std::vector<std::uint64_t> n = numbers_of(text->substr(std::min(text->rfind(')'), text->size())));
-    if (n.size() < 14) return std::nullopt;
-    const auto ticks = n[10] + n[11] + n[12] + n[13];
-    return static_cast<double>(ticks) / static_cast<double>(::sysconf(_SC_CLK_TCK));
-}
-
-/// Seconds that others idled because of it. Nothing: the kernel does not tell (no core scheduling, or no debugging of the scheduler).
-std::optional<double> forced_idle(sys::os& os, int pid) {
-    const auto text = sys::read_file(os, sys::paths::of_process(std::to_string(pid), "sched"));
-    const std::size_t at = text ? text->find("core_forceidle_sum") : std::string::npos;
-    const std::size_t colon = at == std::string::npos ? at : text->find(':', at);
-    if (colon == std::string::npos) return std::nullopt;
-    return std::strtod(text->c_str() + colon + 1, nullptr) / 1e3;
-}
-
 ordered_json number_or_null(const std::optional<double>& n) { return n ? ordered_json(*n) : ordered_json(); }
 
 /// What a pipe's instance says of itself; null: it has none, or has just ended.
@@ -137,7 +116,7 @@ private:
     void add(ordered_json& out, const group::up_state& s) {
         const bool lives = alive(os_, s);
         out["ups"].push_back({{"name", s.name}, {"pid", s.who.pid}, {"alive", lives}, {"phase", phase_name(s.phase)}, {"seconds", static_cast<double>(os_.now() - s.since_ns) / 1e9},
-                              {"cpu_seconds", number_or_null(lives ? cpu_seconds(os_, s.who.pid) : std::nullopt)}});
+                              {"cpu_seconds", number_or_null(lives ? group::cpu_seconds(os_, s.who.pid) : std::nullopt)}});
         if (!lives) return;
         for (const group::up_cohort& c : s.cohorts) {
             const cpumask cpus = cpumask::parse_list(c.cpus).value_or(cpumask{});
@@ -153,8 +132,8 @@ private:
     ordered_json job_of(const group::up_job& j, const std::string& up) {
         std::optional<double> cpu, idle;
         for (const int pid : j.pids) {
-            if (const auto c = cpu_seconds(os_, pid)) cpu = cpu.value_or(0) + *c;
-            if (const auto f = forced_idle(os_, pid)) idle = idle.value_or(0) + *f;
+            if (const auto c = group::cpu_seconds(os_, pid)) cpu = cpu.value_or(0) + *c;
+            if (const auto f = group::forced_idle_seconds(os_, pid)) idle = idle.value_or(0) + *f;
         }
         return {{"name", j.name}, {"cohort", j.cohort}, {"up", up}, {"kind", j.kind}, {"state", j.state}, {"cpus", j.cpus}, {"pids", j.pids}, {"cpu_seconds", number_or_null(cpu)},
                 {"forced_idle_seconds", number_or_null(idle)}, {"bytes_in", j.bytes_in}, {"bytes_out", j.bytes_out}, {"padata", padata_of(j)}};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon: serves the share pool's groups to the processes of this machine.
+// The daemon: serves the share pool's groups to the processes of this machine, watches what is up, keeps named cookies, tells Prometheus.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -9,7 +9,11 @@
 #include <string>
 #include <vector>
 
+#include <cohort/coresched/control.hpp>
+#include <cohort/coresched/keeper.hpp>
+#include <cohort/group/apply.hpp>
 #include <cohort/group/quantity.hpp>
+#include <cohort/group/up_watch.hpp>
 #include <cohort/sharepool/broker/broker.hpp>
 #include <cohort/sharepool/broker/client.hpp>
 #include <cohort/sharepool/window.hpp>
@@ -17,6 +21,7 @@
 #include <cohort/sys/signals.hpp>
 
 #include "../cohort/command.hpp"
+#include "keepers.hpp"
 #include "metrics.hpp"
 
 namespace cohort::cli {
@@ -24,7 +29,7 @@ namespace {
 
 struct options {
     std::string socket, window, socket_mode = "0666", allow_create;
-    std::optional<std::string> journal, metrics_at;
+    std::optional<std::string> journal, metrics_at, ups, keep;
     bool no_journal = false, only_owner_adds = false, quiet = false;
     std::uint64_t group_bytes = std::uint64_t{64} << 20, local_bytes = std::uint64_t{64} << 20;
     std::int64_t default_group = 0, most_groups = 50'000, most_members = 1'024, most_of_process = 3'000, most_connections = 16'384, patience_ms = 2'000, shown_groups = 256;
@@ -97,19 +102,88 @@ std::optional<sharepool::broker_options> broker_options_of(const options& o) {
     return b;
 }
 
-std::string listening(const sharepool::broker_options& b, const sharepool::broker& running, const std::optional<metrics>& m) {
+std::string listening(const sharepool::broker_options& b, const sharepool::broker& running, const std::optional<metrics>& m, const std::vector<std::string>& cookies) {
     std::array<char, 32> base{};
     (void)std::snprintf(base.data(), base.size(), "0x%llx", static_cast<unsigned long long>(b.settings.window.base));
     std::string line = "listening on " + b.socket + ", window " + base.data() + ":" + group::human_bytes(static_cast<double>(b.settings.window.bytes));
     line += b.journal.empty() ? ", no journal" : ", journal " + b.journal;
     if (const int n = running.figures().totals.groups; n > 0) line += ", " + std::to_string(n) + (n == 1 ? " group" : " groups") + " from it";
     if (m) line += ", metrics at http://" + m->address() + "/metrics";
+    for (const std::string& name : cookies) line += (&name == &cookies.front() ? ", keeps cookies " : " ") + name;
     return line;
 }
+
+/// "a,b" -> a, b; nothing: one of them is empty.
+std::optional<std::vector<std::string>> words_of(const std::string& text) {
+    std::vector<std::string> out;
+    for (std::size_t at = 0; at <= text.size();) {
+        const std::size_t comma = std::min(text.find(',', at), text.size());
+        if (comma == at) return std::nullopt;
+        out.push_back(text.substr(at, comma - at));
+        at = comma + 1;
+    }
+    return out;
+}
+
+/// The folders whose ups are watched, and the cookies that are kept. `code` is set where something was wrong, and told.
+struct wishes {
+    std::vector<std::string> folders, cookies;
+    std::optional<exit_code> code;
+};
+wishes wishes_of(const options& o) {
+    const auto wrong = [](const std::string& text) { return wishes{{}, {}, *usage(text)}; };
+    wishes w{{group::run_directory(sys::real())}, {}, {}};
+    if (o.ups) {
+        const auto folders = words_of(*o.ups);
+        if (!folders) return wrong("--ups \"" + *o.ups + "\": it is no list of folders, such as /run/cohort/up,/run/user/1000/cohort");
+        w.folders = *o.ups == "none" ? std::vector<std::string>{} : *folders;
+    }
+    if (!o.keep) return w;
+    const auto names = words_of(*o.keep);
+    if (!names) return wrong("--keep \"" + *o.keep + "\": it is no list of names, such as web,db");
+    for (const std::string& name : *names) {
+        if (auto good = coresched::check_keeper_name(name); !good) return wrong(good.error().line());
+        if (std::ranges::count(*names, name) > 1) return wrong("--keep: \"" + name + "\" is named twice");
+    }
+    if (const auto here = coresched::facility(sys::real()); !here.there()) {
+        complain("--keep: no cookie can be kept here: " + here.why);
+        w.code = exit_code::unsupported;
+    }
+    w.cookies = *names;
+    return w;
+}
+
+/// What goes on beside the broker, once a second.
+class rounds {
+public:
+    rounds(sys::os& os, const options& o, wishes w, std::optional<metrics> shown, keepers cookies) : os_(os), quiet_(o.quiet), watch_(os, std::move(w.folders)), shown_(std::move(shown)), cookies_(std::move(cookies)) {}
+
+    void look(const sharepool::broker& b) {
+        if (next_ != 0 && os_.now() < next_) return;
+        next_ = os_.now() + second_ns;
+        const group::ups_seen now = watch_.look();
+        if (!quiet_) {
+            for (const std::string& line : now.news) complain(line);
+            for (const std::string& name : cookies_.ended()) complain("cookie \"" + name + "\" is kept no longer: its keeper was told to end");
+        }
+        if (shown_) shown_->show(b, now, cookies_.now());
+    }
+    static constexpr std::uint64_t second_ns = 1'000'000'000;
+
+private:
+    sys::os& os_;
+    const bool quiet_;
+    group::up_watch watch_;
+    std::optional<metrics> shown_;
+    keepers cookies_;
+    std::uint64_t next_ = 0;
+};
 
 outcome run(const options& o) {
     const auto b = broker_options_of(o);
     if (!b) return exit_code::usage;
+    wishes w = wishes_of(o);
+    if (w.code) return *w.code;
     auto caught = sys::signal_catcher::create();
     if (!caught) return std::unexpected(caught.error());
     std::optional<metrics> shown;
@@ -119,17 +193,18 @@ outcome run(const options& o) {
         if (!m) return std::unexpected(m.error());
         shown.emplace(std::move(*m));
     }
+    auto cookies = keepers::start(w.cookies);
+    if (!cookies) return std::unexpected(cookies.error());
     auto running = sharepool::broker::create(*b);
     if (!running) return std::unexpected(running.error());
-    complain(listening(*b, **running, shown));
+    complain(listening(*b, **running, shown, w.cookies));
 
     sys::os& os = sys::real();
-    constexpr std::uint64_t second_ns = 1'000'000'000;
-    std::uint64_t shown_at = 0;
+    rounds beside(os, o, std::move(w), std::move(shown), std::move(*cookies));
     while (caught->signal() == 0) {
-        if (shown && os.now() - shown_at >= second_ns) shown->show(**running), shown_at = os.now();
+        beside.look(**running);
         std::array<sys::poll_item, 2> wait{{{.fd = (*running)->descriptor(), .want_read = true}, {.fd = caught->fd(), .want_read = true}}};
-        if (auto ready = os.poll(wait, second_ns); !ready) return std::unexpected(ready.error());
+        if (auto ready = os.poll(wait, rounds::second_ns); !ready) return std::unexpected(ready.error());
         if (auto done = (*running)->step(std::chrono::nanoseconds(0)); !done) return std::unexpected(done.error());
     }
     if (!o.quiet) complain("ends by signal " + std::to_string(caught->signal()) + "; members keep their memory");
@@ -141,7 +216,7 @@ outcome run(const options& o) {
 
 int main(int argc, char** argv) {
     using namespace cohort::cli;
-    registry all("cohortd", "Serves groups of processes that share memory (cohort pool). Its death stops joins and nothing else: started again, it takes the groups up.");
+    registry all("cohortd", "Serves groups of processes that share memory (cohort pool), watches what is up, keeps named cookies, and tells Prometheus. Its death stops joins and nothing else: started again, it takes the groups up.");
     auto o = std::make_shared<options>();
     all.program()
         .option("--socket", o->socket, "PATH", "where it listens; \"@name\" is an abstract socket. Default: $COHORT_SOCKET, else /run/cohort/pool.sock for root, $XDG_RUNTIME_DIR/cohort/pool.sock for others")
@@ -161,8 +236,12 @@ int main(int argc, char** argv) {
         .option("--allow-create", o->allow_create, "UID,...", "who may create groups, beside root; default: everybody")
         .option("--metrics", o->metrics_at, "ADDRESS", "figures for Prometheus at http://ADDRESS/metrics; of this machine alone: 127.0.0.1:9464")
         .number("--metrics-groups", o->shown_groups, 0, 100'000, "so many groups have series of their own (256)")
+        .option("--ups", o->ups, "DIR,...", "folders of ups (`cohort up`) that are watched, of users who are trusted; none: no folder. Default: where `cohort up` of this user writes")
+        .option("--keep", o->keep, "NAME,...", "keep a cookie of each name, as `cohort coresched keep` does; exit code 3 where the kernel has none")
         .flag("--quiet", o->quiet, "only the first line and errors")
-        .notes("One line on stderr says when it listens. SIGTERM and SIGINT end it, exit code 0.\nExample:\n  cohortd --socket /tmp/pool.sock & COHORT_SOCKET=/tmp/pool.sock cohort pool create --id 7 --size 1G")
+        .notes("One line on stderr says when it listens. SIGTERM and SIGINT end it, exit code 0.\n"
+               "Of what is up it tells, a line each: CPUs that leave a cohort and come back, partitions that become invalid or are taken back,\n"
+               "owners that were killed. All of it, and what jobs have done, is in the figures. A daemon that is started again keeps new cookies.\nExample:\n  cohortd --socket /tmp/pool.sock & COHORT_SOCKET=/tmp/pool.sock cohort pool create --id 7 --size 1G")
         .run([o] { return run(*o); });
     return all.main(argc, argv);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "metrics.hpp"
 
+#include "families.hpp"
+
 #include <charconv>
 #include <exception>
 #include <mutex>
@@ -9,12 +11,9 @@
 
 #include <prometheus/collectable.h>
 #include <prometheus/exposer.h>
-#include <prometheus/metric_family.h>
 
 namespace cohort::cli {
 namespace {
-
-using families = std::vector<prometheus::MetricFamily>;
 
 /// Synchronization: what is collected is what was set last.
 class shown final : public prometheus::Collectable {
@@ -32,19 +31,6 @@ private:
     mutable std::mutex lock_;
     families now_;  // [guarded: lock_]
 };
-
-prometheus::MetricFamily family(const char* name, const char* help, prometheus::MetricType type) {
-    prometheus::MetricFamily f;
-    f.name = name, f.help = help, f.type = type;
-    return f;
-}
-
-prometheus::ClientMetric value(prometheus::MetricType type, double v, std::vector<prometheus::ClientMetric::Label> labels = {}) {
-    prometheus::ClientMetric m;
-    m.label = std::move(labels);
-    (type == prometheus::MetricType::Counter ? m.counter.value : m.gauge.value) = v;
-    return m;
-}
 
 void totals_of(const sharepool::broker_figures& f, families& all) {
     using enum prometheus::MetricType;
@@ -142,10 +128,12 @@ result<metrics> metrics::serve(const std::string& address, std::size_t most_grou
     return metrics(std::move(s));
 }
 
-void metrics::show(const sharepool::broker& b) {
+void metrics::show(const sharepool::broker& b, const group::ups_seen& up, const std::vector<kept_cookie>& cookies) {
     families all;
     totals_of(b.figures(), all);
     groups_of(b.groups(), state_->most_groups, all);
+    families_of(up, all);
+    families_of(cookies, all);
     state_->figures->set(std::move(all));
 }
 

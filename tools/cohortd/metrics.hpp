@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-/// The broker's figures for Prometheus, over HTTP on an address of this machine's own.
+/// The daemon's figures for Prometheus, over HTTP on an address of this machine's own: the broker's, those of what is up, the cookies it keeps.
 ///
 ///     auto m = cli::metrics::serve("127.0.0.1:9464", 256);
-///     m->show(broker);                                        // now and then, by the broker's thread; http://127.0.0.1:9464/metrics has what was shown last
+///     m->show(broker, watch.look(), keepers.now());           // now and then, by the broker's thread; http://127.0.0.1:9464/metrics has what was shown last
 #pragma once
 
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <cohort/base/error.hpp>
+#include <cohort/group/up_watch.hpp>
 #include <cohort/sharepool/broker/broker.hpp>
+
+#include "keepers.hpp"
 
 namespace cohort::cli {
 
@@ -25,7 +29,7 @@ public:
 
     /// 127.0.0.1:9464
     const std::string& address() const;
-    void show(const sharepool::broker& b);
+    void show(const sharepool::broker& b, const group::ups_seen& up, const std::vector<kept_cookie>& cookies);
 
 private:
     struct state;

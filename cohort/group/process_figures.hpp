@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What a process of a job has used, as /proc tells.
+///
+///     if (auto s = cpu_seconds(os, pid)) say(*s);
+///
+/// Kernel: /proc/PID/stat, /proc/PID/sched.
+#pragma once
+
+#include <optional>
+
+#include <cohort/sys/os.hpp>
+
+namespace cohort::group {
+
+/// Seconds of CPU time that a process and the children it has waited for have had. Nothing: it is gone.
+std::optional<double> cpu_seconds(sys::os& os, int pid);
+
+/// Seconds that siblings idled because of its first thread's cookie. Nothing: it is gone, or the kernel does not tell (no core scheduling, or no debugging of the scheduler).
+std::optional<double> forced_idle_seconds(sys::os& os, int pid);
+
+}  // namespace cohort::group
