@@ -12,6 +12,8 @@
 namespace cohort::group {
 namespace {
 
+constexpr std::uint64_t settling_ns = 10'000'000'000;
+
 std::string about(const seen_cohort& c) { return fmt::format("up \"{}\", cohort \"{}\": ", c.up, c.name); }
 std::string text_of(const cpumask& cpus) { return cpus.empty() ? "no CPU" : cpus_text(cpus); }
 
@@ -85,8 +87,14 @@ seen_cohort up_watch::look_at(const up_state& s, const up_cohort& c, const std::
     }
     const auto it = known_.find(key);
     memory m = it == known_.end() ? memory{} : it->second;
-    follow_cpus(now, m, out);
-    follow_partition(now, m, out);
+    const std::string plan = c.cpus + "\n" + c.set + "\n" + c.kept;
+    if (!m.plan.empty() && m.plan != plan) m.settled = os_.now() + settling_ns, m.had.reset(), m.was_partition.clear(), m.broken = false;
+    m.plan = plan;
+    if (os_.now() >= m.settled) {
+        follow_cpus(now, m, out);
+        follow_partition(now, m, out);
+    }
+    now.left = m.left, now.came = m.came, now.breaks = m.breaks;
     still_[key] = m;
     return now;
 }
@@ -98,7 +106,6 @@ void up_watch::follow_cpus(seen_cohort& c, memory& m, ups_seen& out) {
     if (!came.empty()) out.news.push_back(about(c) + fmt::format("{} {} come, it has {}", cpus_text(came), came.weight() == 1 ? "has" : "have", text_of(c.now)));
     m.left += left.weight(), m.came += came.weight(), m.had = c.now;
     totals_.cpus_left += left.weight(), totals_.cpus_came += came.weight();
-    c.left = m.left, c.came = m.came;
 }
 
 void up_watch::follow_partition(seen_cohort& c, memory& m, ups_seen& out) {
@@ -113,7 +120,7 @@ void up_watch::follow_partition(seen_cohort& c, memory& m, ups_seen& out) {
         out.news.push_back(about(c) + fmt::format("its partition is {} again", c.partition));
     }
     m.broken = broken;
-    c.broken = broken, c.breaks = m.breaks;
+    c.broken = broken;
 }
 
 }  // namespace cohort::group

@@ -8,7 +8,7 @@
 ///         show(now.cohorts, now.jobs, now.totals);
 ///     }
 ///
-/// It changes nothing. Kernel: cpuset.cpus.effective and cpuset.cpus.partition of the cohorts' sets; of others the CPUs that are online.
+/// It changes nothing. Where an up itself has changed what a cohort is to have, ten seconds pass before changes count again. Kernel: cpuset.cpus.effective and cpuset.cpus.partition of the cohorts' sets; of others the CPUs that are online.
 #pragma once
 
 #include <cstdint>
@@ -74,6 +74,8 @@ public:
 
 private:
     struct memory {
+        std::string plan;              // what it is to have; when that changes, what it has does, too, some time later
+        std::uint64_t settled = 0;     // os.now() from which on changes count again
         std::optional<cpumask> had;    // at the look before
         std::string was_partition;     // "root" or "isolated" once it has read so
         bool broken = false;

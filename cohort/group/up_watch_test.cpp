@@ -129,6 +129,24 @@ TEST_F(watched, an_invalid_one_is_broken_even_when_it_is_seen_first) {
     EXPECT_THAT(now.news, ::testing::Contains(HasSubstr("its partition reads \"root invalid (")));
 }
 
+TEST_F(watched, what_an_up_changes_itself_has_not_left_nor_broken) {
+    up_state s = web();
+    write(s);
+    (void)watch.look();
+    s.cohorts[0].cpus = "2", s.cohorts[0].kept = "another set", s.cohorts[1].cpus = "5";
+    write(s);
+    EXPECT_THAT(watch.look().news, IsEmpty()) << "it is written down before it is done";
+    perform("write cohort-rt cpuset.cpus.partition member"), perform("write cohort-rt cpuset.cpus 2");
+    EXPECT_THAT(watch.look().news, IsEmpty());
+    host.sleep_until(host.now() + 11'000'000'000);
+    ups_seen now = watch.look();
+    EXPECT_THAT(now.news, IsEmpty());
+    EXPECT_EQ(now.cohorts[0].now.list(), "2");
+    EXPECT_FALSE(now.cohorts[0].broken);
+    online("0-4");
+    EXPECT_THAT(watch.look().news, ElementsAre("up \"web\", cohort \"free\": CPU 5 has left, it has no CPU")) << "then changes count again";
+}
+
 TEST_F(watched, while_it_starts_or_ends_its_sets_come_and_go) {
     up_state s = web();
     write(s);
