@@ -3,7 +3,7 @@
 // "FAILED NAME: what was there instead"; exit 0 when all hold. It is also the program that the jobs run: `tell` prints what it finds itself in, `hog` computes, `stay` does nothing.
 //
 //     lab/check --kernels 6.12                          // among others; the guest has the command as it is built, and its libraries
-//     /program [--rounds N (20)] [sets | cookies | inside | lives]...       nothing named: all of them
+//     /program [--rounds N (20)] [sets | cookies | inside | lives | daemon]...       nothing named: all of them
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -121,6 +121,7 @@ int main(int argc, char** argv) {
     if (wanted("cookies")) siblings ? cookies() : without_siblings();  // qemu's processors show 6.1 none
     if (wanted("inside") && siblings) inside();
     if (wanted("lives") && siblings) lives(rounds);
+    if (wanted("daemon") && siblings) daemon();
     std::printf("%d claims failed\n", failures());
     return failures() ? 1 : 0;
 }

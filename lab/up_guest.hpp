@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ std::string word_after(const std::string& text, const std::string& key);
 bool is_there(const std::string& path);
 double seconds_now();
 void pause_for(double seconds);
+/// Asked again and again, for two minutes at most.
+bool comes_true(const std::function<bool()>& so);
 
 /// Of a process; 0: this one. "0": it has none.
 std::string cookie_of(pid_t pid = 0);
@@ -39,8 +42,8 @@ struct outcome {
     std::string said() const { return std::to_string(code) + " " + err; }
 };
 
-/// /bin/cohort with these words, its output in files of its own; `finish` waits for it.
-pid_t begin(const std::vector<std::string>& words);
+/// The program with these words, its output in files of its own; `finish` waits for it.
+pid_t begin(const std::vector<std::string>& words, const char* program = "/bin/cohort");
 outcome finish(pid_t pid);
 outcome command(const std::vector<std::string>& words);
 /// `cohort up` of a spec, as /tmp/spec.toml.
@@ -60,5 +63,6 @@ std::string left();
 /// The parts; each makes claims.
 void inside();
 void lives(int rounds);
+void daemon();
 
 }  // namespace up_guest

@@ -3,22 +3,12 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
-#include <functional>
 #include <random>
 
 #include "up_guest.hpp"
 
 namespace up_guest {
 namespace {
-
-constexpr double patience = 120;  // seconds
-
-bool comes_true(const std::function<bool()>& so) {
-    for (const double until = seconds_now() + patience; seconds_now() < until; pause_for(0.02)) {
-        if (so()) return true;
-    }
-    return false;
-}
 
 std::string spec_that_stays() {
     return cohort("rt", "2-3", "partition = \"isolated\"\ncookie = \"own\"\n" + require_set + require_cookie) + cohort("out", "4-7", "mems = \"1\"\npartition = \"root\"\ncookie = \"x\"\n" + require_set) +

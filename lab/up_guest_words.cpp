@@ -70,6 +70,14 @@ bool is_there(const std::string& path) {
 double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 void pause_for(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
+bool comes_true(const std::function<bool()>& so) {
+    constexpr double patience = 120;
+    for (const double until = seconds_now() + patience; seconds_now() < until; pause_for(0.02)) {
+        if (so()) return true;
+    }
+    return false;
+}
+
 std::string cookie_of(pid_t pid) {
     unsigned long long value = 0;
     return prctl(62, 0, pid, 0, &value) == 0 ? std::to_string(value) : "none to ask";
@@ -85,14 +93,14 @@ std::string outcome::text(const std::string& cohort, const char* what, const cha
     return "nothing: " + err;
 }
 
-pid_t begin(const std::vector<std::string>& words) {
-    std::vector<char*> args{const_cast<char*>("cohort")};
+pid_t begin(const std::vector<std::string>& words, const char* program) {
+    std::vector<char*> args{const_cast<char*>(program)};
     for (const std::string& w : words) args.push_back(const_cast<char*>(w.c_str()));
     args.push_back(nullptr);
     const pid_t pid = ::fork();
     if (pid != 0) return pid;
     for (const auto& [to, which] : {std::pair(1, ".out"), std::pair(2, ".err")}) ::dup2(::open(output_of(::getpid(), which).c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600), to);
-    ::execv("/bin/cohort", args.data());
+    ::execv(program, args.data());
     ::_exit(127);
 }
 
