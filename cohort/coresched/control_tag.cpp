@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Many threads at once: looked at, changed, and looked at again until none is new.
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <set>
 
@@ -16,22 +15,12 @@ namespace {
 
 constexpr int quiet_rounds = 2;  // looks that find nothing to do: what a thread without the cookie has started meanwhile shows in the second
 
-/// Threads named in a file of one number a line.
-void add_numbers(const std::string& text, std::set<int>& out) {
-    for (const char *at = text.data(), *end = at + text.size(); at < end;) {
-        int number = 0;
-        const auto [next, bad] = std::from_chars(at, end, number);
-        if (bad == std::errc()) out.insert(number);
-        at = std::find(next, end, '\n') + 1;
-    }
-}
-
 /// cgroup.threads of version 2, tasks of version 1; and those of the groups below.
 result<void> add_cgroup(sys::os& os, const std::string& directory, std::set<int>& out) {
     auto text = sys::read_file(os, directory + "/cgroup.threads");
     if (!text) text = sys::read_file(os, directory + "/tasks");
     if (!text) return fail(ENOENT, "cgroup \"" + directory + "\"", "list its threads", text.error().code == ENOENT ? "there is no such cgroup" : text.error().reason);
-    add_numbers(*text, out);
+    out.merge(sys::ids_in(*text));
     const auto names = os.list_dir(directory);
     if (!names) return std::unexpected(names.error());
     for (const std::string& n : *names) {

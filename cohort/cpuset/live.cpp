@@ -8,6 +8,7 @@
 #include <cohort/cpuset/detail/words.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/paths.hpp>
+#include <cohort/sys/tasks.hpp>
 
 namespace cohort::cpuset {
 namespace {
@@ -151,19 +152,12 @@ private:
     }
 
     void process(const std::string& pid) {
-        const auto stat = sys::read_line(os_, sys::paths::of_process(pid, "stat"));
+        const auto stat = sys::stat_of(os_, pid);
         if (!stat) {
             ++out_.vanished_tasks;
             return;
         }
-        // PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ...; the name may hold anything
-        std::string_view rest = std::string_view(*stat).substr(std::min(stat->rfind(')') + 2, stat->size()));
-        const char state = rest.empty() ? 'X' : rest[0];
-        for (int i = 0; i < 6; ++i) rest.remove_prefix(std::min(rest.find(' ') + 1, rest.size()));
-        unsigned long flags = 0;
-        std::from_chars(rest.data(), rest.data() + rest.size(), flags);
-        constexpr unsigned long kernel_thread = 0x00200000;
-        if ((flags & kernel_thread) || state == 'Z' || state == 'X') return;
+        if (stat->kernel_thread || stat->over()) return;
         for (const std::string& tid : os_.list_dir(sys::paths::of_process(pid, "task")).value_or(std::vector<std::string>{})) thread(pid, tid);
     }
 

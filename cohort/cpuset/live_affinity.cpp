@@ -5,7 +5,7 @@
 #include <charconv>
 
 #include <cohort/sys/fd.hpp>
-#include <cohort/sys/paths.hpp>
+#include <cohort/sys/tasks.hpp>
 
 namespace cohort::cpuset {
 namespace {
@@ -15,15 +15,6 @@ constexpr int quiet_rounds = 3;                    // looks that find nothing ne
 constexpr std::uint64_t between_rounds = 200'000;  // nanoseconds
 
 std::unexpected<error> refused(const answer& a, const std::string& path, std::string act) { return fail(a.code, set_name(path), std::move(act), a.why); }
-
-/// The 12th field of /proc/PID/task/TID/stat; the second is a name in parentheses that may hold anything.
-std::int64_t major_faults(const std::string& stat) {
-    std::size_t at = stat.rfind(')');
-    for (int field = 2; at != stat.npos && field < 12; ++field) at = stat.find(' ', at + 1);
-    std::int64_t out = 0;
-    if (at != stat.npos) std::from_chars(stat.data() + at + 1, stat.data() + stat.size(), out);
-    return out;
-}
 
 int number_of(const std::string& text) {
     int n = 0;
@@ -236,9 +227,9 @@ result<void> affinity_backend::enforce() {
 void affinity_backend::count_faults() {
     const auto now = static_cast<std::int64_t>(os_.now() / 1'000'000'000);
     for (auto& [tid, t] : known_) {
-        const auto stat = sys::read_line(os_, sys::paths::of_process(std::to_string(pid_) + "/task/" + std::to_string(tid), "stat"));
+        const auto stat = sys::stat_of(os_, std::to_string(pid_) + "/task/" + std::to_string(tid));
         if (!stat) continue;
-        const std::int64_t faults = major_faults(*stat);
+        const auto faults = static_cast<std::int64_t>(stat->major_faults);
         if (t.counted && faults > t.faults) meters_[t.path].mark(faults - t.faults, now);
         t.faults = faults;
         t.counted = true;

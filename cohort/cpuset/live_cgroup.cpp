@@ -120,15 +120,8 @@ private:
     result<std::vector<int>> numbers(const std::string& path, const std::string& file) {
         auto text = sys::read_file(os_, place_.directory(path) + "/" + file);
         if (!text) return refuse(text.error().code, path, "read " + file, detail::why_not_attached(os_, place_, path, 0, text.error().code, stage::open));
-        std::vector<int> out;
-        for (const char *at = text->data(), *end = at + text->size(); at < end;) {
-            int n = 0;
-            const auto [next, bad] = std::from_chars(at, end, n);
-            if (bad == std::errc()) out.push_back(n);
-            at = std::max(next, at) + 1;
-        }
-        std::ranges::sort(out);
-        return out;
+        const std::set<int> ids = sys::ids_in(*text);
+        return std::vector<int>(ids.begin(), ids.end());
     }
 
     sys::os& os_;             // [const after init]

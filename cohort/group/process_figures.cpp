@@ -1,28 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/group/process_figures.hpp>
 
-#include <unistd.h>
-
-#include <algorithm>
 #include <cstdlib>
-#include <sstream>
 
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/paths.hpp>
+#include <cohort/sys/tasks.hpp>
 
 namespace cohort::group {
 
 std::optional<double> cpu_seconds(sys::os& os, int pid) {
-    const auto text = sys::read_line(os, sys::paths::of_process(std::to_string(pid), "stat"));
-    // The name, which may hold anything, ends with the last parenthesis; the state behind it is the third field.
-    const std::size_t behind = text ? text->rfind(')') : std::string::npos;
-    if (behind == std::string::npos) return std::nullopt;
-    std::istringstream fields(text->substr(behind + 1));
-    std::string skipped;
-    for (int field = 3; field < 14; ++field) fields >> skipped;
-    std::uint64_t user = 0, system = 0, users = 0, systems = 0;  // the last two: children's
-    if (!(fields >> user >> system >> users >> systems)) return std::nullopt;
-    return static_cast<double>(user + system + users + systems) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+    const auto stat = sys::stat_of(os, pid);
+    if (!stat || stat->start.empty()) return std::nullopt;  // a text that ends before its start ends before its times, or in them
+    return static_cast<double>(stat->cpu_ns + stat->waited_ns) / 1e9;
 }
 
 std::optional<double> forced_idle_seconds(sys::os& os, int pid) {

@@ -68,6 +68,49 @@ TEST(tasks, are_read_from_a_recorded_machine_and_what_is_broken_is_told) {
     }
 }
 
+TEST(tasks, a_stat_is_read_behind_a_name_that_holds_anything) {
+    recorded host;
+    host.add_file("/proc/7/stat", "7 (x) R 9 (y) S 3 5 5 0 -1 2097152 0 0 12 0 100 20 7 3 20 0 1 0 4711 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 6 0 0\n");
+    host.add_file("/proc/7/task/8/stat", "8 (y) Z 3\n");
+    host.add_file("/proc/9/stat", "9 x\n");
+    const auto s = stat_of(host, 7).value();
+    const std::uint64_t tick = 1'000'000'000 / static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
+    EXPECT_EQ(s.name, "x) R 9 (y");
+    EXPECT_EQ(s.state, 'S');
+    EXPECT_FALSE(s.over());
+    EXPECT_EQ(s.parent, 3);
+    EXPECT_EQ(s.group, 5);
+    EXPECT_TRUE(s.kernel_thread);
+    EXPECT_EQ(s.major_faults, 12u);
+    EXPECT_EQ(s.cpu_ns, 120 * tick);
+    EXPECT_EQ(s.waited_ns, 10 * tick);
+    EXPECT_EQ(s.start, "4711");
+    EXPECT_EQ(s.cpu, 6);
+    const auto thread = stat_of(host, "7/task/8").value();
+    EXPECT_TRUE(thread.over());
+    EXPECT_EQ(thread.cpu, -1) << "what is not there is not guessed";
+    EXPECT_EQ(stat_of(host, 9).error().code, EIO);
+    EXPECT_EQ(stat_of(host, 10).error().line(), "process 10: look at it: ESRCH: there is no such process");
+}
+
+TEST(tasks, this_process_runs_where_it_may_and_its_time_grows) {
+    const auto before = stat_of(real(), ::getpid()).value();
+    const std::uint64_t until = thread_cpu_ns() + 30'000'000;
+    while (thread_cpu_ns() < until) {}
+    const auto after = stat_of(real(), "self").value();
+    EXPECT_GE(after.cpu_ns, before.cpu_ns + 10'000'000);
+    EXPECT_EQ(after.start, before.start);
+    EXPECT_EQ(after.parent, ::getppid());
+    EXPECT_GE(after.cpu, 0);
+}
+
+TEST(tasks, numbers_are_found_whatever_stands_between_them) {
+    EXPECT_THAT(numbers_in("0 1 22\n333x4"), ElementsAre(0, 1, 22, 333, 4));
+    EXPECT_TRUE(numbers_in("").empty());
+    EXPECT_TRUE(numbers_in("x \n-").empty());
+    EXPECT_THAT(ids_in("12\n3\n12\n"), ElementsAre(3, 12));
+}
+
 TEST(core_scheduling_call, real_recorded_and_failing_answer_as_kernels_do) {
     const auto here = real().sched_core(core_command::get, 0, 0);
     const int code = here ? 0 : here.error().code;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is up, and what it does at this moment.
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -16,6 +15,7 @@
 #include <cohort/padata/control.hpp>
 #include <cohort/sys/fd.hpp>
 #include <cohort/sys/paths.hpp>
+#include <cohort/sys/tasks.hpp>
 
 #include "looks.hpp"
 #include "pool.hpp"
@@ -37,18 +37,6 @@ struct cpu_ticks {
     std::uint64_t busy = 0, all = 0;
 };
 
-std::vector<std::uint64_t> numbers_of(const std::string& text) {
-    std::vector<std::uint64_t> out;
-    const char *at = text.data(), *end = at + text.size();
-    while (at != end) {
-        std::uint64_t n = 0;
-        const auto [stop, wrong] = std::from_chars(at, end, n);
-        if (wrong == std::errc()) out.push_back(n);
-        at = wrong == std::errc() ? stop : at + 1;
-    }
-    return out;
-}
-
 /// /proc/stat: "cpu0 user nice system idle iowait irq softirq steal guest guest_nice"; a guest's time is in user's, too.
 result<std::map<int, cpu_ticks>> read_cpus(sys::os& os) {
     auto text = sys::read_file(os, "/proc/stat");
@@ -58,7 +46,7 @@ result<std::map<int, cpu_ticks>> read_cpus(sys::os& os) {
         end = std::min(text->find('\n', at), text->size());
         const std::string line = text->substr(at, end - at);
         if (!line.starts_with("cpu") || line.starts_with("cpu ")) continue;
-        const std::vector<std::uint64_t> n = numbers_of(line.substr(3));
+        const std::vector<std::uint64_t> n = sys::numbers_in(line.substr(3));
         if (n.size() < 6) continue;
         cpu_ticks& c = out[static_cast<int>(n[0])];
         c.all = std::accumulate(n.begin() + 1, n.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(n.size(), 9)), std::uint64_t{0});

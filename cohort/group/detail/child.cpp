@@ -8,6 +8,8 @@
 #include <limits>
 #include <vector>
 
+#include <cohort/sys/tasks.hpp>
+
 namespace cohort::group::detail {
 namespace {
 
@@ -53,8 +55,8 @@ result<bool> child::ended(int pidfd, int stop_fd, std::uint64_t timeout_ns) {
         if (pidfd >= 0 && items[0].can_read) return true;
         if (pidfd < 0) {
             // Signal 0 tells nothing of a zombie, so an unreaped child is asked for through /proc.
-            auto stat = sys::read_line(*os_, "/proc/" + std::to_string(pid_) + "/stat");
-            if (!stat || stat->substr(std::min(stat->rfind(')'), stat->size())).starts_with(") Z")) return true;
+            const auto stat = sys::stat_of(*os_, pid_);
+            if (!stat || stat->over()) return true;
         }
         if (stop_fd >= 0 && (items[n - 1].can_read || items[n - 1].hung_up)) return false;
         if (left == 0) return false;
