@@ -186,6 +186,31 @@ TEST_F(flows, say_in_plan_and_report_what_they_are) {
     EXPECT_THAT(report_text(p, r), HasSubstr("the pool of cohort \"c\""));
 }
 
+TEST_F(flows, and_their_pool_are_sampled_while_they_run) {
+    make_input(400'000);
+    run_options o;
+    o.interval_ns = 10'000'000;
+    const plan p = plan_of(job("flow", "slow", "input = \"in\"\ncommand = \"cat; sleep 0.02\"\nblock = \"4K\"\nthreads = 1\noutput = \"out\"\n"));
+    const auto r = run(p, o);
+    ASSERT_TRUE(r.ok()) << r.first_error()->line();
+    std::uint64_t waiting = 0, memory = 0;
+    for (const run_sample& s : r.samples) {
+        ASSERT_EQ(s.pools.size(), 1u);
+        memory = std::max(memory, s.pools.at("c"));
+        if (s.jobs[0].queues.empty()) continue;
+        ASSERT_EQ(s.jobs[0].queues.size(), 3u);
+        waiting = std::max(waiting, s.jobs[0].queues[0] + s.jobs[0].queues[1]);
+    }
+    EXPECT_GT(waiting, 1u) << "its producer is faster than its worker";
+    EXPECT_GT(memory, 0u);
+    EXPECT_LE(memory, r.pools[0].peak);
+    ASSERT_TRUE(r.jobs[0].cpu_seen) << "of its processes";
+    const auto json = nlohmann::json::parse(report_json(p, r, 0))["samples"];
+    EXPECT_EQ(json["jobs"][0]["queues"][2]["name"], "for the consumer");
+    EXPECT_EQ(json["pools"][0]["cohort"], "c");
+    EXPECT_EQ(json["pools"][0]["bytes"].size(), r.samples.size());
+}
+
 TEST_F(flows, fail_with_the_reason_of_what_failed_first) {
     struct form {
         const char* keys;

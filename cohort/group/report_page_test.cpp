@@ -61,6 +61,51 @@ TEST(report_page, shows_jobs_their_times_their_speed_and_what_is_promised) {
     EXPECT_EQ(page.find("<polyline"), page.rfind("<polyline")) << "one pipe, one curve";
 }
 
+TEST(report_page, draws_queues_and_pools_over_time_with_a_legend) {
+    const plan p = two_jobs();
+    run_report r = good_run(p);
+    r.jobs[1].pipe = true, r.jobs[1].flow.emplace();
+    r.jobs[0].cpu_seen = cpu_places{.inside = 3, .outside = 1};
+    r.jobs[0].remote_peak = 5 << 20;
+    r.pools.push_back({.cohort = "web"});
+    for (std::size_t i = 0; i < r.samples.size(); ++i) {
+        r.samples[i].jobs[0].queues = {10 + i};
+        r.samples[i].jobs[1].queues = {i, 2, 7};
+        r.samples[i].pools = {{"web", i << 20}};
+    }
+    const std::string page = report_page(p, r, "", "");
+    EXPECT_EQ(unbalanced(page), "");
+    for (const char* part : {"Blocks in flight in pipes", "pack, at most 13", "Records under way in flows", "say, for the workers, at most 3", "say, for the consumer, at most 7", "Memory of pools", "web, at most 3.00 MiB", "25.0 %",
+                             "5.00 MiB"}) {
+        EXPECT_THAT(page, HasSubstr(part));
+    }
+    const auto events = nlohmann::json::parse(report_trace(p, r))["traceEvents"];
+    const auto last = [&](const char* name) {
+        nlohmann::json out;
+        for (const auto& e : events) {
+            if (e["ph"] == "C" && e["name"] == name) out = e["args"];
+        }
+        return out;
+    };
+    EXPECT_EQ(last("pack: blocks"), nlohmann::json({{"in flight", 13}}));
+    EXPECT_EQ(last("say: records"), nlohmann::json({{"for the workers", 3}, {"with the workers", 2}, {"for the consumer", 7}}));
+    EXPECT_EQ(last("pool"), nlohmann::json({{"bytes", 3 << 20}}));
+}
+
+TEST(report_page, of_many_curves_the_highest_are_drawn_and_the_rest_are_counted) {
+    const plan p = two_jobs();
+    run_report r = good_run(p);
+    r.jobs.resize(1);
+    r.jobs.resize(15, r.jobs[0]);
+    for (std::size_t j = 0; j < r.jobs.size(); ++j) r.jobs[j].name = "job" + std::to_string(j);
+    for (run_sample& s : r.samples) {
+        s.jobs.assign(15, {});
+        for (std::size_t j = 0; j < 15; ++j) s.jobs[j].queues = {j};
+    }
+    const std::string page = report_page(p, r, "", "");
+    EXPECT_THAT(page, testing::AllOf(HasSubstr("3 more are lower"), HasSubstr("job14, at most 14"), Not(HasSubstr("job2, at most"))));
+}
+
 TEST(report_page, loads_nothing_and_runs_nothing) {
     const plan p = two_jobs();
     const std::string page = report_page(p, good_run(p), "", "");
@@ -91,7 +136,8 @@ TEST(report_trace, has_a_slice_for_each_time_of_a_job_and_a_counter_for_each_sam
     const auto with = [&](const char* key, const char* value) {
         return std::count_if(events.begin(), events.end(), [&](const nlohmann::json& e) { return e[key] == value; });
     };
-    EXPECT_EQ(with("ph", "C"), 4);
+    EXPECT_EQ(with("ph", "C"), 8) << "bytes and blocks";
+    EXPECT_EQ(with("name", "pack"), 4);
     EXPECT_EQ(with("name", "runs"), 2);
     EXPECT_EQ(with("name", "waits"), 1);
     const auto checked = std::find_if(events.begin(), events.end(), [](const nlohmann::json& e) { return e["name"] == "is checked"; });

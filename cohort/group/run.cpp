@@ -12,6 +12,7 @@
 #include <cohort/coresched/control.hpp>
 #include <cohort/group/detail/job.hpp>
 #include <cohort/group/detail/part.hpp>
+#include <cohort/group/detail/usage.hpp>
 #include <cohort/group/difference.hpp>
 
 namespace cohort::group {
@@ -23,7 +24,7 @@ namespace {
 /// Synchronization: one caller. `mutex_` guards the reports and who is there; job threads change their own report through change_report() only, and tell by `changed_`.
 class scheduler {
 public:
-    scheduler(const plan& p, sys::os& os, const run_options& options) : plan_(&p, [](const plan*) {}), os_(os), options_(options), kernel_(os), hold_(os) {}
+    scheduler(const plan& p, sys::os& os, const run_options& options) : plan_(&p, [](const plan*) {}), os_(os), options_(options), kernel_(os), hold_(os), use_(os) {}
 
     run_report run() {
         start_ = os_.now();
@@ -33,6 +34,7 @@ public:
         loop();
         if (options_.changes) options_.changes->serve({});
         for (const auto& s : slots_) join(*s);
+        note_use();
         return report();
     }
 
@@ -43,6 +45,7 @@ private:
         const job_plan* job;
         job_report report;   // [guarded: mutex_]
         std::thread thread;  // [the caller's]
+        std::size_t use;     // its number in use_
     };
 
     /// Makes the parts of a plan whose cohorts are not in `kept`, and puts the jobs of all in its order. Nothing has changed when it fails.
@@ -66,7 +69,7 @@ private:
         for (const auto& one : parts) {
             for (const job_plan& j : one->what().jobs) {
                 const auto old = std::ranges::find_if(slots_, [&](const auto& s) { return s->in == one && s->job == &j; });
-                slots[j.spec.name] = old == slots_.end() ? std::make_shared<slot>(one, &j, report_of(j), std::thread()) : *old;
+                slots[j.spec.name] = old == slots_.end() ? std::make_shared<slot>(one, &j, report_of(j), std::thread(), use_.add(detail::own_of(p.machine, one->what(), j))) : *old;
             }
         }
         const std::lock_guard guard(mutex_);
@@ -162,10 +165,20 @@ private:
             if (all && (!options_.stay || stopped_)) return;
             lock.unlock();
             hold_.look();
+            use_.look();
             lock.lock();
+            note_use();
             const auto something_new = [this] { return std::exchange(dirty_, false); };
             if (all) changed_.wait(lock, something_new);  // nothing moves any more until we are stopped, or changed
             else changed_.wait_for(lock, std::chrono::nanoseconds(options_.interval_ns), something_new);
+        }
+    }
+
+    /// Called with the lock held, or when no job runs any more.
+    void note_use() {
+        for (const auto& s : slots_) {
+            detail::usage::figures seen = use_.of(s->use);
+            s->report.cpu_seen = seen.cpu, s->report.remote_peak = seen.remote_peak, s->report.threads_here = std::move(seen.threads);
         }
     }
 
@@ -180,7 +193,15 @@ private:
         if (!all && !samples_.empty() && now - samples_.back().seconds < sample_every_) return;
         run_sample& s = samples_.emplace_back();
         s.seconds = now;
-        for (const auto& one : slots_) s.jobs.push_back({one->report.state, one->report.bytes_in, one->report.bytes_out});
+        for (const auto& one : parts_) one->pools().sample(s.pools);
+        for (const auto& one : slots_) {
+            job_report& r = one->report;
+            if (r.pipe && !r.flow) {
+                const auto blocks = use_.in_flight(one->use);
+                r.queues = blocks ? std::vector<std::uint64_t>{*blocks} : std::vector<std::uint64_t>{};
+            }
+            s.jobs.push_back({r.state, r.bytes_in, r.bytes_out, r.queues});
+        }
     }
 
     /// Starts, skips or stops waiting jobs; true when something changed, as that may decide about others. Called with the lock held.
@@ -236,7 +257,7 @@ private:
                 });
             }
             const cohort_plan& c = s.in->cohort(cohort);
-            detail::run_job(*s.job, {os_, options_, s.in->stop_token(), s.in->what(), c, s.in->cookies().gate_of(cohort), hold_, s.in->pools().of(c), s.in->payer(cohort), s.in->stop_fd(), update});
+            detail::run_job(*s.job, {os_, options_, s.in->stop_token(), s.in->what(), c, s.in->cookies().gate_of(cohort), hold_, use_, s.use, s.in->pools().of(c), s.in->payer(cohort), s.in->stop_fd(), update});
         });
         return true;
     }
@@ -285,6 +306,7 @@ private:
         for (const auto& s : slots_) {
             if (stays(s->job->spec.cohort)) continue;
             if (!ended(s->report.state)) not_begun(*s, "the spec was changed");
+            use_.forget(s->use);
             replaced_.push_back(s->report);
         }
         std::erase_if(slots_, [&](const auto& s) { return !stays(s->job->spec.cohort); });
@@ -315,6 +337,7 @@ private:
     const run_options& options_;
     coresched::control kernel_;
     detail::holder hold_;
+    detail::usage use_;
     std::weak_ptr<detail::pool_host> broker_;            // [the caller's]
     std::uint64_t start_ = 0;
     std::mutex mutex_;
@@ -330,48 +353,6 @@ private:
 };
 
 }  // namespace
-
-const char* state_word(job_state s) {
-    constexpr const char* words[] = {"waiting", "running", "checking", "ok", "failed", "refused", "skipped", "stopped"};
-    return words[static_cast<int>(s)];
-}
-
-const char* state_name(job_state s) {
-    switch (s) {
-        case job_state::waiting: return "waits";
-        case job_state::running: return "runs";
-        case job_state::checking: return "is checked";
-        case job_state::ok: return "ok";
-        case job_state::failed: return "failed";
-        case job_state::refused: return "was refused by its check";
-        case job_state::skipped: return "was skipped";
-        case job_state::stopped: return "was stopped";
-    }
-    return "";
-}
-
-bool run_report::ok() const {
-    return lost.empty() && undo_errors.empty() && std::all_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::ok; });
-}
-
-std::optional<error> run_report::first_error() const {
-    for (job_state s : {job_state::failed, job_state::stopped, job_state::refused}) {
-        for (const job_report& j : jobs) {
-            if (j.state != s || !j.why) continue;
-            error e = *j.why;
-            e.object = "job \"" + j.name + "\": " + e.object;
-            return e;
-        }
-    }
-    if (!lost.empty()) return lost.front();
-    return undo_errors.empty() ? std::nullopt : std::optional(undo_errors.front());
-}
-
-bool run_report::only_refused() const {
-    return lost.empty() && undo_errors.empty() &&
-           std::any_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::refused; }) &&
-           std::none_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::failed; });
-}
 
 void run_changes::ask(run_change c) {
     result<void> no;

@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -55,6 +56,12 @@ struct flow_figures {
     std::uint64_t left = 0;             // objects in the pool that were freed after its processes had ended
 };
 
+/// Seconds of CPU time that were seen, by where. A sample: at each look (ten times a second, less often where looking takes more than a fiftieth of the time) what a thread has used since the look before counts
+/// for the CPU on which it ran last. What descendants of a job's processes used after the last look at them, and a pipe's commands, is not seen: it is missing from both.
+struct cpu_places {
+    double inside = 0, outside = 0;  // of the job's CPUs
+};
+
 /// One job, while it runs and after.
 struct job_report {
     std::string name, cohort;
@@ -73,6 +80,11 @@ struct job_report {
     double started = 0, seconds = 0;    // since the run began; of the work without the check
     double cpu_seconds = 0;             // of the job's processes; of a pipe: its reader, blocks and commands
     bool cpu_known = false;
+    std::optional<cpu_places> cpu_seen; // unset: none was (no /proc, or it ended before the first look)
+    std::optional<std::uint64_t> remote_peak;  // bytes of its processes' memory on nodes that are not its cohort's (without a list of those: its CPUs'), at most, as seen every half a second or less often. Unset: not
+                                               // looked at: the machine has one node, its processes ended too soon, or it is a pipe, whose memory is this process's
+    std::vector<std::uint64_t> queues;  // as queue_names() calls them, now; empty: it does not run, or has none
+    std::vector<int> threads_here;      // of this process, that work for it now: a pipe's reader and workers
     std::vector<int> pids;              // of its processes that run
     std::vector<sys::exit_status> ends; // of an exec's instances that ended by themselves
     std::optional<bool> verified;       // unset: nothing was asked or the job did not come so far
@@ -86,15 +98,23 @@ struct job_report {
     double work_bytes() const { return static_cast<double>(std::max(bytes_in, bytes_out)); }
 };
 
-/// How far each job was at a moment of the run.
+/// What stands between the parts of a job: of a pipe its blocks in flight; of a flow its records in the queue to the workers, in their hands, and in the queue to the consumer. None of an exec.
+std::vector<const char*> queue_names(const job_report& j);
+
+/// How far each job was at a moment of the run, at most 1,024 of them, evenly over it.
 struct run_sample {
     struct job {
         job_state state = job_state::waiting;
         std::uint64_t bytes_in = 0, bytes_out = 0;
+        std::vector<std::uint64_t> queues = {};  // as job_report's
     };
     double seconds = 0;       // since the run began
     std::vector<job> jobs;    // in the order of the plan
+    std::map<std::string, std::uint64_t> pools = {};  // bytes of memory that each has, by cohort
 };
+
+/// Of the CPU time that was seen, the part outside of the job's CPUs: "3.4 %"; unknown: empty.
+std::string outside_text(const job_report& j);
 
 /// What the blocks of a cohort's pipes took.
 struct memory_report {

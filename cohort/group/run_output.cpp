@@ -53,10 +53,7 @@ nlohmann::json job_json(const job_report& j) {
     out["state"] = state_word(j.state);
     if (j.pipe && ended(j.state)) out["order"] = {{"blocks", j.blocks}, {"in_order", j.ordered}};
     if (j.pipe && j.window > 0) out["window"] = {{"blocks", j.window}, {"bytes", j.window_bytes}, {"waits", j.waits}};
-    if (j.latency) {
-        const auto seconds = [](std::uint64_t ns) { return static_cast<double>(ns) / 1e9; };
-        out["latency"] = {{"p50_seconds", seconds(j.latency->p50_ns)}, {"p99_seconds", seconds(j.latency->p99_ns)}, {"max_seconds", seconds(j.latency->max_ns)}};
-    }
+    if (j.latency) out["latency"] = {{"p50_seconds", j.latency->p50}, {"p99_seconds", j.latency->p99}, {"max_seconds", j.latency->max}};
     if (j.flow && j.window > 0) {
         out["flow"] = {{"records", j.flow->records}, {"results", j.flow->results}, {"producer_waits", j.flow->producer_waits}, {"workers_wait", j.flow->workers_wait}, {"consumer_waits", j.flow->consumer_waits}, {"freed_after", j.flow->left}};
     }
@@ -64,6 +61,8 @@ nlohmann::json job_json(const job_report& j) {
     if (j.seconds > 0) out["bytes_per_second"] = j.work_bytes() / j.seconds;
     if (j.pipe && j.bytes_in > 0) out["ratio"] = static_cast<double>(j.bytes_out) / static_cast<double>(j.bytes_in);
     if (j.cpu_known) out["cpu_seconds"] = j.cpu_seconds;
+    out["cpu_seen"] = j.cpu_seen ? nlohmann::json{{"inside_seconds", j.cpu_seen->inside}, {"outside_seconds", j.cpu_seen->outside}} : nlohmann::json(nullptr);
+    out["remote_memory"] = j.remote_peak ? nlohmann::json{{"peak_bytes", *j.remote_peak}} : nlohmann::json(nullptr);
     out["verified"] = j.verified ? nlohmann::json(*j.verified) : nlohmann::json(nullptr);
     if (j.verified) out["verify_seconds"] = j.verify_seconds;
     if (!j.exits.empty()) out["exits"] = j.exits;
@@ -112,7 +111,39 @@ nlohmann::json executor_json(const coresched::executor_report& r) {
     return out;
 }
 
+/// A column a figure.
+nlohmann::json samples_json(const run_report& r) {
+    nlohmann::json out{{"seconds", nlohmann::json::array()}, {"jobs", nlohmann::json::array()}, {"pools", nlohmann::json::array()}};
+    for (const run_sample& s : r.samples) out["seconds"].push_back(s.seconds);
+    for (std::size_t j = 0; j < r.jobs.size(); ++j) {
+        nlohmann::json one{{"name", r.jobs[j].name}, {"bytes_in", nlohmann::json::array()}, {"bytes_out", nlohmann::json::array()}, {"queues", nlohmann::json::array()}};
+        for (const char* name : queue_names(r.jobs[j])) one["queues"].push_back({{"name", name}, {"depth", nlohmann::json::array()}});
+        for (const run_sample& s : r.samples) {
+            const run_sample::job& then = s.jobs[j];
+            one["bytes_in"].push_back(then.bytes_in), one["bytes_out"].push_back(then.bytes_out);
+            for (std::size_t q = 0; q < one["queues"].size(); ++q) one["queues"][q]["depth"].push_back(q < then.queues.size() ? nlohmann::json(then.queues[q]) : nlohmann::json(nullptr));
+        }
+        out["jobs"].push_back(std::move(one));
+    }
+    for (std::size_t p = 0; p < r.pools.size(); ++p) {
+        nlohmann::json bytes = nlohmann::json::array();
+        for (const run_sample& s : r.samples) {
+            const auto it = s.pools.find(r.pools[p].cohort);
+            bytes.push_back(it == s.pools.end() ? nlohmann::json(nullptr) : nlohmann::json(it->second));
+        }
+        out["pools"].push_back({{"cohort", r.pools[p].cohort}, {"bytes", std::move(bytes)}});
+    }
+    return out;
+}
+
 }  // namespace
+
+std::string outside_text(const job_report& j) {
+    if (!j.cpu_seen) return {};
+    const auto [inside, outside] = *j.cpu_seen;
+    if (outside <= 0) return "0 %";
+    return fmt::format("{:.1f} %", 100 * outside / (inside + outside));
+}
 
 std::string report_text(const plan& p, const run_report& r) {
     const auto good = std::count_if(r.jobs.begin(), r.jobs.end(), [](const job_report& j) { return j.state == job_state::ok; });
@@ -120,8 +151,8 @@ std::string report_text(const plan& p, const run_report& r) {
     std::string out = fmt::format("{} of {} jobs ok, {} re-checked; {} on machine {}, {} usable\n\n", good, r.jobs.size(), checked,
                                   human_seconds(r.seconds), p.machine.name, cpus_text(p.machine.usable));
     using enum align;
-    text_table t({"cohort", "job", "CPUs", "result", "time", "read", "written", "size", "speed", "CPU time", "in order", "check says"},
-                 {left, left, left, left, right, right, right, right, right, right, right, left});
+    text_table t({"cohort", "job", "CPUs", "result", "time", "read", "written", "size", "speed", "CPU time", "outside", "remote", "in order", "check says"},
+                 {left, left, left, left, right, right, right, right, right, right, right, right, right, left});
     for (const job_report& j : r.jobs) {
         const bool ran = j.state != job_state::skipped && j.seconds > 0;
         const bool moved = ran && j.work_bytes() > 0;
@@ -130,6 +161,7 @@ std::string report_text(const plan& p, const run_report& r) {
                j.pipe && ran ? human_bytes(static_cast<double>(j.bytes_in)) : "",
                moved ? human_bytes(static_cast<double>(j.bytes_out)) : "", ratio_text(j),
                much ? human_bytes(j.work_bytes() / j.seconds) + "/s" : "", ran && j.cpu_known ? human_seconds(j.cpu_seconds) : "",
+               outside_text(j), j.remote_peak ? human_bytes(static_cast<double>(*j.remote_peak)) : "",
                j.pipe && j.state == job_state::ok ? fmt::format("{} of {}", j.ordered, j.blocks) : "", check_text(j)});
     }
     out += t.text("  ");
@@ -154,9 +186,8 @@ std::string report_text(const plan& p, const run_report& r) {
                                human_bytes(static_cast<double>(j.window_bytes)), j.flow->records, j.flow->results, j.flow->producer_waits, j.flow->workers_wait, j.flow->consumer_waits,
                                j.flow->left > 0 && j.state != job_state::ok ? fmt::format("; {} objects that its processes had left were freed", j.flow->left) : "");
         } else if (j.window > 0) {
-            const auto human_ns = [](std::uint64_t ns) { return human_seconds(static_cast<double>(ns) / 1e9); };
             out += fmt::format("  \"{}\": {} blocks and {} in flight at most; its reader waited {} times for room{}{}\n", j.name, j.window, human_bytes(static_cast<double>(j.window_bytes)), j.waits,
-                               j.latency ? fmt::format("; a block took {} from reader to output, 99 % at most {}, all at most {}", human_ns(j.latency->p50_ns), human_ns(j.latency->p99_ns), human_ns(j.latency->max_ns)) : "",
+                               j.latency ? fmt::format("; a block took {} from reader to output, 99 % at most {}, all at most {}", human_seconds(j.latency->p50), human_seconds(j.latency->p99), human_seconds(j.latency->max)) : "",
                                j.stuck.empty() ? "" : "; stuck: " + j.stuck);
         }
     }
@@ -185,6 +216,7 @@ std::string report_json(const plan& p, const run_report& r, int exit_code) {
     for (const pool_report& one : r.pools) out["pools"].push_back(pool_json(one));
     out["executor"] = r.executor ? executor_json(*r.executor) : nlohmann::json(nullptr);
     for (const job_report& j : r.jobs) out["jobs"].push_back(job_json(j));
+    out["samples"] = samples_json(r);
     for (const error& e : r.lost) out["lost"].push_back(error_json(e));
     for (const error& e : r.undo_errors) out["undo_errors"].push_back(error_json(e));
     return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);

@@ -95,8 +95,15 @@ flow_report flow::now() const {
     if (!shared_) return last_;
     flow_report r;
     for (flow_role role : flow_roles) r.stages[static_cast<std::size_t>(role)] = shared_->stages[static_cast<int>(role)].report();
-    if (shared_->blocks) r.stages[0].waits = shared_->blocks->count().writer_waits;
-    if (shared_->results) r.stages[1].waits = shared_->results->count().writer_waits, r.stages[2].waits = shared_->results->count().reader_waits;
+    if (shared_->blocks) {
+        const channel::figures f = shared_->blocks->count();
+        r.stages[0].waits = f.writer_waits, r.for_workers = f.pushed - f.popped;
+        r.with_workers = f.popped - std::min<std::uint64_t>(f.popped, shared_->done_blocks);
+    }
+    if (shared_->results) {
+        const channel::figures f = shared_->results->count();
+        r.stages[1].waits = f.writer_waits, r.stages[2].waits = f.reader_waits, r.for_consumer = f.pushed - f.popped;
+    }
     r.blocks = shared_->done_blocks;
     r.in_flight = shared_->in_flight;
     r.in_flight_bytes = shared_->in_flight * shared_->record_bytes;

@@ -54,6 +54,7 @@ struct flow_report {
     std::uint64_t blocks = 0;            ///< through the shell
     std::uint64_t in_flight = 0;         ///< records that may be in flight, and
     std::uint64_t in_flight_bytes = 0;   ///< their bytes
+    std::uint64_t for_workers = 0, with_workers = 0, for_consumer = 0;  ///< records, now: in the queue to the workers, in their hands (less, at the end of the input, by the parts in which they are worked on), in the queue to the consumer
     std::uint64_t left = 0;              ///< objects that were freed after the processes had ended: records in queues, and what the dead owned
 
     const flow_stage_report& of(flow_role r) const { return stages[static_cast<std::size_t>(r)]; }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <cohort/sys/thread.hpp>
+#include <cohort/work/worker_set.hpp>
 
 namespace cohort::stream {
 
@@ -62,6 +63,10 @@ result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& opt
                                           }});
     if (!inst) return std::unexpected(inst.error());
     r->instance_ = std::move(*inst);
+    // After the workers and whatever looks after them have been started: those threads would inherit it.
+    if (options.reader_cpus) {
+        if (auto was = system.sched_getaffinity(0); was && system.sched_setaffinity(0, *options.reader_cpus)) r->reader_was_ = *was;
+    }
     int workers = r->instance_->usable_mask(padata::mask_kind::parallel).weight();
     if (options.workers > 0) workers = std::min(workers, options.workers);
     r->workers_ = workers;
@@ -80,6 +85,12 @@ result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& opt
     if (!shell) return std::unexpected(shell.error());
     r->shell_.emplace(std::move(*shell));
     if (auto opened = r->open_control(); !opened) return std::unexpected(opened.error());
+    if (options.look) {
+        options.look->answer_by([self = r.get()] {
+            const padata::shell_stats s = self->shell_->stats();
+            return pipe_look::figures{.blocks = s.submitted - std::min(s.delivered, s.submitted), .threads = self->instance_->workers().threads()};
+        });
+    }
     r->started_ = system.now();
     r->cpu_started_ = cpu_seconds();
     ordered_run* self = r.get();
@@ -88,6 +99,8 @@ result<std::unique_ptr<ordered_run>> ordered_run::create(const pipe_options& opt
 }
 
 ordered_run::~ordered_run() {
+    if (options_.look) options_.look->answer_by({});
+    if (reader_was_) (void)os_.sched_setaffinity(0, *reader_was_);
     on_stop_.reset();
     if (shell_) {
         fail_with({ECANCELED, in_.name(), "pipe", "given up"});
@@ -261,7 +274,8 @@ result<pipe_report> ordered_run::finish(const std::function<result<void>()>& las
         out.waits = stats.waits;
     }
     out.window = window_;
-    out.latency = {latency_.percentile(50), latency_.percentile(99), latency_.percentile(100)};
+    const auto latency = [this](double percent) { return static_cast<double>(latency_.percentile(percent)) / 1e9; };
+    out.latency = {latency(50), latency(99), latency(100)};
     {
         std::scoped_lock hold(lock_);
         out.stuck = stuck_;

@@ -20,6 +20,7 @@
 #include <cohort/base/cpumask.hpp>
 #include <cohort/base/error.hpp>
 #include <cohort/stream/codec.hpp>
+#include <cohort/stream/look.hpp>
 #include <cohort/sys/os.hpp>
 #include <cohort/work/gate.hpp>
 
@@ -52,6 +53,7 @@ struct pipe_options {
 
     std::optional<cpumask> cpus = {};         ///< padata's parallel mask; unset: every CPU this process may use
     std::optional<cpumask> serial_cpus = {};  ///< padata's serial mask
+    std::optional<cpumask> reader_cpus = {};  ///< the calling thread is kept there while it reads, where that can be; unset: where it is
     int workers = 0;                          ///< 0: one for each CPU
     /// Input bytes per block, 1 .. 1 GiB; 0: what suits the codec. The output of a codec depends on it, and on no other option but level.
     std::uint64_t block_bytes = 0;
@@ -64,6 +66,7 @@ struct pipe_options {
     /// directory. on_control, where it is set, is told it once it is there; where it cannot be made a note says why.
     std::optional<std::string> control = {};
     std::function<void(const std::string& directory)> on_control = {};
+    pipe_look* look = nullptr;                ///< answers while it runs; outlives the call
     std::chrono::nanoseconds stuck_after{0};  ///< a block that holds the others up for so long is told on stderr and in the report; 0: none is
 
     std::function<void(const pipe_progress&)> progress = {};       ///< about ten times a second, from any thread, one call at a time
@@ -71,9 +74,9 @@ struct pipe_options {
     std::stop_token stop = {};                                     ///< ends the run with ECANCELED
 };
 
-/// Of blocks, from the reader's hands to the output, the wait for room, for a worker and for the turn included: to within 1/32.
+/// Of blocks, from the reader's hands to the output, the wait for room, for a worker and for the turn included: seconds, to within 1/32.
 struct block_latency {
-    std::uint64_t p50_ns = 0, p99_ns = 0, max_ns = 0;
+    double p50 = 0, p99 = 0, max = 0;
 };
 
 struct pipe_report {

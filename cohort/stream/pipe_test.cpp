@@ -53,10 +53,10 @@ TEST_F(run_pipe_test, a_blocks_latency_is_from_the_reader_to_the_output) {
     ASSERT_TRUE(r) << r.error().line();
     EXPECT_EQ(r->blocks, 3u);
     const auto [p50, p99, max] = r->latency;
-    EXPECT_GE(p50, 200'000'000u);
-    EXPECT_GE(max, 300'000'000u);
+    EXPECT_GE(p50, 0.2);
+    EXPECT_GE(max, 0.3);
     EXPECT_TRUE(p50 <= p99 && p99 <= max) << p50 << ' ' << p99 << ' ' << max;
-    EXPECT_LE(static_cast<double>(max), r->seconds * 1e9 * 33 / 32);
+    EXPECT_LE(max, r->seconds * 33 / 32);
 }
 
 TEST_F(run_pipe_test, packs_and_unpacks_and_reports_what_it_did) {

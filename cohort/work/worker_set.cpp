@@ -160,6 +160,14 @@ void worker_set::bind_again() {
     }
 }
 
+std::vector<int> worker_set::threads() const {
+    std::vector<int> out;
+    for (int cpu = 0; cpu < static_cast<int>(by_cpu_.size()); ++cpu) {
+        if (const worker* w = find(cpu); w && w->tid != 0) out.push_back(w->tid);
+    }
+    return out;
+}
+
 cpumask worker_set::general_cpus() const {
     sys::spin_guard hold(lock_);
     return options_.general;

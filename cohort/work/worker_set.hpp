@@ -82,6 +82,8 @@ public:
     int general_workers() const { return general_count_.load(std::memory_order_relaxed); }
     /// Runnables that have work, or had until a moment ago.
     int listed() const { return std::max(listed_count_.load(std::memory_order_relaxed), 1); }
+    /// The numbers of its threads, by their CPU, those of CPUs that have left the masks among them.
+    std::vector<int> threads() const;
     /// CPUs of the general workers.
     cpumask general_cpus() const;
     const std::string& name() const { return options_.name; }

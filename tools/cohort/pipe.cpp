@@ -146,7 +146,7 @@ std::string json_of(const stream::pipe_report& r, const pipe_arguments& a) {
     j["memory_bytes"] = r.memory;
     j["workers"] = r.workers;
     j["seconds"] = r.seconds;
-    j["latency"] = {{"p50_seconds", static_cast<double>(r.latency.p50_ns) / 1e9}, {"p99_seconds", static_cast<double>(r.latency.p99_ns) / 1e9}, {"max_seconds", static_cast<double>(r.latency.max_ns) / 1e9}};
+    j["latency"] = {{"p50_seconds", r.latency.p50}, {"p99_seconds", r.latency.p99}, {"max_seconds", r.latency.max}};
     j["cpu_seconds"] = r.cpu_seconds;
     j["child_cpu_seconds"] = r.child_cpu_seconds;
     return j.dump(2) + "\n";

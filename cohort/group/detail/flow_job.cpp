@@ -139,7 +139,10 @@ result<void> processes::wait(const flow& f) {
         }
         c_.pool->look();
         const stream::flow_report now = f.now();
-        c_.update([&](job_report& r) { r.bytes_in = now.of(flow_role::producer).bytes, r.bytes_out = now.of(flow_role::consumer).bytes; });
+        c_.update([&](job_report& r) {
+            r.bytes_in = now.of(flow_role::producer).bytes, r.bytes_out = now.of(flow_role::consumer).bytes;
+            r.queues = {now.for_workers, now.with_workers, now.for_consumer};
+        });
         if (!bad) break;
     }
     // Others may be failing of it, or of what came before it: a moment for them to say so; then they are ended.
@@ -209,6 +212,7 @@ result<void> run_flow(const job_plan& job, const job_context& c, int output_fd, 
     c.update([&](job_report& r) {
         const auto &producer = end.of(flow_role::producer), &workers = end.of(flow_role::workers), &consumer = end.of(flow_role::consumer);
         r.bytes_in = producer.bytes, r.bytes_out = consumer.bytes;
+        r.queues.clear();
         r.blocks = r.ordered = end.blocks;
         r.window = end.in_flight, r.window_bytes = end.in_flight_bytes, r.waits = producer.waits;
         r.flow = flow_figures{.producer_waits = producer.waits, .workers_wait = workers.waits, .consumer_waits = consumer.waits, .records = producer.records, .results = consumer.records, .left = end.left};

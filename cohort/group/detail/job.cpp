@@ -86,6 +86,7 @@ private:
     sys::os& os_;
     std::vector<output> outputs_;
     bool refused_ = false;
+    bool checking_ = false;  // the check is no part of the job's use of the machine
 };
 
 /// What every process of the job finds in its environment.
@@ -116,8 +117,10 @@ result<child> runner::launch(sys::spawn_request request) {
     if (!started) return started;
     const int pid = started->pid();
     const bool emulated = keep.by == keeping::form::emulated;
+    if (!checking_) c_.use.take(c_.index, pid);
     started->before_reaping([this, emulated, pid] {
         if (emulated) c_.hold.drop(pid);
+        c_.use.drop(c_.index, pid);
         c_.update([pid](job_report& r) { std::erase(r.pids, pid); });
     });
     c_.update([pid](job_report& r) { r.pids.push_back(pid); });
@@ -138,6 +141,7 @@ stream::pipe_options runner::pipe_options() {
     o.directory = job_.cwd;
     o.cpus = job_.cpus;
     o.serial_cpus = job_.cpus;
+    o.reader_cpus = job_.cpus;
     o.workers = p.threads;
     o.block_bytes = p.block;
     // Half of it for blocks that wait or are worked on; the rest for those being read and written, and for idle ones.
@@ -182,8 +186,12 @@ result<void> runner::pipe() {
         o.input_path = p.input;
     }
     // This thread is the pipe's reader; the workers' share is in the engine's report.
+    stream::pipe_look look;
+    o.look = &look;
+    c_.use.take_pipe(c_.index, os_.gettid(), look);
     const std::uint64_t reader_before = sys::thread_cpu_ns();
     auto done = c_.options.pipe_engine(o, os_);
+    c_.use.drop_pipe(c_.index);
     const double reader_cpu = seconds_between(reader_before, sys::thread_cpu_ns());
     if (!done) return std::unexpected(done.error());  // the producer is ended by its destructor
     double producer_cpu = 0;
@@ -233,6 +241,7 @@ result<void> runner::exec() {
 
 result<void> runner::check() {
     if (spec_.verify.empty()) return {};
+    checking_ = true;
     c_.update([](job_report& r) { r.state = job_state::checking; });
     const std::uint64_t start = os_.now();
     auto nothing = input_of("");

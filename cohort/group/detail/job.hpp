@@ -7,6 +7,7 @@
 
 #include <cohort/account/charged.hpp>
 #include <cohort/group/detail/holder.hpp>
+#include <cohort/group/detail/usage.hpp>
 #include <cohort/group/run.hpp>
 
 namespace cohort::group::detail {
@@ -21,6 +22,8 @@ struct job_context {
     const cohort_plan& cohort;
     work::gate* gate;                                                 // its pipes pass it; null: none
     holder& hold;                                                     // of commands that no set of the kernel's holds
+    usage& use;                                                       // what the job is seen to use, as job `index`
+    std::size_t index;
     detail::pool* pool;                                                    // the job's cohort is in; null: none
     account::group payer;                                             // of the job's cohort; none: no limit
     int stop_fd;                                                      // readable or hung up once stop is requested

@@ -175,6 +175,10 @@ std::vector<pool_place> pools::places() const {
     return out;
 }
 
+void pools::sample(std::map<std::string, std::uint64_t>& to) const {
+    for (const auto& [name, one] : all_) to[name] = one->look();
+}
+
 std::vector<pool_report> pools::report() {
     std::vector<pool_report> out;
     for (auto& [name, one] : all_) out.push_back(one->report());

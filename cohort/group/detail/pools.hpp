@@ -56,6 +56,8 @@ public:
     /// Its own, or the other cohort's that it is in; null: it is in none.
     pool* of(const cohort_plan& c) const;
     std::vector<pool_report> report();
+    /// Adds the bytes of memory that each has now, by cohort.
+    void sample(std::map<std::string, std::uint64_t>& to) const;
     std::vector<pool_place> places() const;
 
 private:

@@ -129,6 +129,7 @@ private:
     std::uint64_t started_ = 0;                   // [const after init] os.now()
     double cpu_started_ = 0;                      // [const after init]
     int workers_ = 0;                             // [const after init]
+    std::optional<cpumask> reader_was_;           // [the reader] where it may run otherwise
     bool far_ = false;                            // [const after init] blocks come from elsewhere
     std::uint64_t submitted_ = 0, read_ = 0;      // [the reader]
 
