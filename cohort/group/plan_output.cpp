@@ -92,7 +92,6 @@ nlohmann::json lost_json(const std::vector<unusable>& list, const char* key) {
 }
 
 nlohmann::json job_json(const job_plan& j) {
-    const pipe_spec& p = j.spec.pipe;
     nlohmann::json out{{"name", j.spec.name},   {"cohort", j.spec.cohort}, {"cpus", j.cpus.list()}, {"wave", j.wave},
                        {"after", j.spec.after}, {"cwd", j.cwd},            {"threads", j.threads},
                        {"kind", kind_name(j.spec.kind)}};
@@ -105,6 +104,14 @@ nlohmann::json job_json(const job_plan& j) {
         }
         return out;
     }
+    out.update(work_json(j.spec.pipe));
+    return out;
+}
+
+}  // namespace
+
+nlohmann::json work_json(const pipe_spec& p) {
+    nlohmann::json out = nlohmann::json::object();
     if (p.input.empty()) out["input_command"] = p.input_command.words;
     else out["input"] = p.input;
     if (p.output.empty()) out["output_command"] = p.output_command.words;
@@ -117,8 +124,6 @@ nlohmann::json job_json(const job_plan& j) {
     if (p.records) out["records"] = true;
     return out;
 }
-
-}  // namespace
 
 const char* kind_name(job_spec::form kind) {
     static constexpr const char* names[] = {"pipe", "exec", "flow"};

@@ -90,6 +90,7 @@ struct job_report {
     std::optional<bool> verified;       // unset: nothing was asked or the job did not come so far
     double verify_seconds = 0;
     std::string output;
+    std::vector<std::string> outputs;   // files that it writes, of all instances
     std::vector<std::string> exits;     // of an exec: how each instance ended
     int restarts = 0;                   // of an exec: times that instances were started again
     std::optional<error> why;           // of failed, refused, skipped, stopped

@@ -39,7 +39,7 @@ nlohmann::json error_json(const error& e) {
     return {{"code", errno_name(e.code)}, {"object", e.object}, {"act", e.act}, {"reason", e.reason}, {"line", e.line()}};
 }
 
-nlohmann::json job_json(const job_report& j) {
+nlohmann::json job_json(const job_plan& of, const job_report& j) {
     nlohmann::json out{{"name", j.name},
                        {"cohort", j.cohort},
                        {"kind", j.flow ? "flow" : j.pipe ? "pipe" : "exec"},
@@ -51,6 +51,9 @@ nlohmann::json job_json(const job_report& j) {
                        {"bytes_out", j.bytes_out},
                        {"output", j.output}};
     out["state"] = state_word(j.state);
+    out["outputs"] = j.outputs;
+    out["cwd"] = of.cwd;
+    if (j.pipe) out["work"] = work_json(of.spec.pipe);
     if (j.pipe && ended(j.state)) out["order"] = {{"blocks", j.blocks}, {"in_order", j.ordered}};
     if (j.pipe && j.window > 0) out["window"] = {{"blocks", j.window}, {"bytes", j.window_bytes}, {"waits", j.waits}};
     if (j.latency) out["latency"] = {{"p50_seconds", j.latency->p50}, {"p99_seconds", j.latency->p99}, {"max_seconds", j.latency->max}};
@@ -215,7 +218,7 @@ std::string report_json(const plan& p, const run_report& r, int exit_code) {
     out["pools"] = nlohmann::json::array();
     for (const pool_report& one : r.pools) out["pools"].push_back(pool_json(one));
     out["executor"] = r.executor ? executor_json(*r.executor) : nlohmann::json(nullptr);
-    for (const job_report& j : r.jobs) out["jobs"].push_back(job_json(j));
+    for (std::size_t i = 0; i < r.jobs.size(); ++i) out["jobs"].push_back(job_json(p.jobs[i], r.jobs[i]));
     out["samples"] = samples_json(r);
     for (const error& e : r.lost) out["lost"].push_back(error_json(e));
     for (const error& e : r.undo_errors) out["undo_errors"].push_back(error_json(e));

@@ -102,6 +102,7 @@ result<int> runner::add_output(const std::string& path) {
     auto out = output::create(os_, path, c_.options.about_to);
     if (!out) return std::unexpected(out.error());
     outputs_.push_back(std::move(*out));
+    c_.update([&](job_report& r) { r.outputs.push_back(path); });
     return outputs_.back().fd();
 }
 
