@@ -29,6 +29,14 @@ void partition_in_a_partition() {
     claim("nested sets are gone afterwards", left(), "nothing");
 }
 
+void partition_in_a_member() {
+    const outcome o = up(cohort("out", "4-7", require_set) + cohort("mid", "5-7", in("out")) + cohort("deep", "6-7", in("mid") + "partition = \"isolated\"\n") + job("out", "in-out") + job("mid", "in-mid") + job("deep", "in-deep"));
+    claim("a partition inside of members: the run is well", o.code == 0, o.said());
+    claim("it has its CPUs alone", told("in-deep"), "cpus 6-7 mems 0-1 set /cohort-out/cohort-mid/cohort-deep partition isolated cookie ...");
+    claim("the members above have the others", where("in-out") + ", " + where("in-mid"), "cpus 4-5 mems 0-1, cpus 5 mems 0-1");
+    claim("a partition inside of members: nothing is left", left(), "nothing");
+}
+
 void three_deep() {
     const outcome o = up(cohort("a", "4-7", require_set) + cohort("b", "4-6", in("a") + "mems = \"1\"\n") + "[[cohort]]\nname = \"c\"\ncpus = { count = 1 }\n" + in("b") + job("a", "in-a") + job("b", "in-b") + job("c", "in-c"));
     claim("three deep: the run is well", o.code == 0, o.said());
@@ -61,6 +69,7 @@ void parts() {
 
 void inside() {
     partition_in_a_partition();
+    partition_in_a_member();
     three_deep();
     parts();
 }

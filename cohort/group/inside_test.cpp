@@ -143,6 +143,27 @@ TEST(inside_plan, a_partition_inside_takes_its_cpus_from_the_outer_ones_jobs) {
     EXPECT_EQ(p.cohorts[0].cpus.list(), "2-5");
 }
 
+TEST(inside_plan, a_partition_inside_of_a_member_is_handed_its_cpus_by_all_above_it) {
+    const auto changes = [](const plan& p) {
+        std::vector<std::string> out;
+        for (const step& s : p.steps) {
+            if (s.kind == step::form::change_cpuset && s.change.file.starts_with("cpuset.cpus.")) out.push_back(cpuset::to_line(s.change));
+        }
+        return out;
+    };
+    const std::string outer = cohort_of("out", "cpus = \"4-7\"\ncpuset = \"require\"") + cohort_of("mid", in("out", "cpus = \"5-7\""));
+    const plan p = plan_of(outer + cohort_of("deep", in("mid", "cpus = \"6-7\"\npartition = \"isolated\"")) + cohort_of("beside", in("out", "cpus = \"4\"")) + job_of("out") + job_of("mid") + job_of("deep"));
+    ASSERT_TRUE(p.holds()) << p.refusals.front().line();
+    EXPECT_THAT(changes(p), ElementsAre("write cohort-out cpuset.cpus.exclusive 6-7", "write cohort-out/cohort-mid cpuset.cpus.exclusive 6-7", "write cohort-out/cohort-mid/cohort-deep cpuset.cpus.exclusive 6-7",
+                                        "write cohort-out/cohort-mid/cohort-deep cpuset.cpus.partition isolated"));
+    EXPECT_EQ(p.jobs[0].cpus.list(), "4-5");
+    EXPECT_EQ(p.jobs[1].cpus.list(), "5");
+    EXPECT_EQ(p.jobs[2].cpus.list(), "6-7");
+    const plan in_a_partition = plan_of(cohort_of("out", "cpus = \"4-7\"\npartition = \"root\"\ncpuset = \"require\"") + cohort_of("in", in("out", "cpus = \"6-7\"\npartition = \"root\"")) + job_of("in"));
+    ASSERT_TRUE(in_a_partition.holds());
+    EXPECT_THAT(changes(in_a_partition), ElementsAre("write cohort-out cpuset.cpus.partition root", "write cohort-out/cohort-in cpuset.cpus.partition root")) << "which hands its own on";
+}
+
 TEST(inside_plan, limits_of_memory_hold_for_all_that_is_inside) {
     const auto pipe = [](const std::string& cohort) {
         return "[[job]]\nname = \"of-" + cohort + "\"\ncohort = \"" + cohort + "\"\nkind = \"pipe\"\ninput = \"in\"\noutput = \"" + cohort + ".zst\"\ncodec = \"zstd\"\n";

@@ -110,6 +110,16 @@ private:
         }
         return out;
     }
+    /// A partition below a member has its CPUs from further up, where all sets between hand them down by cpuset.cpus.exclusive: what this one has to.
+    cpumask kept_for_remote(const candidate& c, const std::vector<candidate>& all) const {
+        cpumask out;
+        for (const candidate& o : all) {
+            if (!is_partition(o.cohort->keep.partition) || (o.number != c.number && !kin_.within(o.number, c.number))) continue;
+            const bool below_a_member = std::ranges::any_of(all, [&](const candidate& between) { return kin_.within(o.number, between.number) && !is_partition(between.cohort->keep.partition); });
+            if (below_a_member) out |= o.cohort->cpus;
+        }
+        return out;
+    }
     const char* effective_file() const { return view_->tree->is_v1() ? "cpuset.effective_cpus" : "cpuset.cpus.effective"; }
     static cpumask cpus_of(cpuset::model& m, const std::string& path, const char* file) {
         return cpumask::parse_list(m.perform({.what = verb::read, .path = path == "." ? "" : path, .file = file}).value).value_or(cpumask{});
@@ -120,6 +130,9 @@ private:
         if (!c.cohort->keep.mems.empty()) t.mems = c.cohort->keep.mems;
         if (!m.is_v1()) {
             if (!c.cohort->keep.partition.empty()) t.partition = c.cohort->keep.partition;
+            // Kernels that know of it say at the top what is isolated, since the same one (6.7).
+            const bool known = m.perform({.what = verb::read, .path = "", .file = "cpuset.cpus.isolated"}).ok();
+            if (const cpumask kept = kept_for_remote(c, all); known && !kept.empty()) t.exclusive = kept;
             return t;
         }
         // A new set of version 1 has no nodes.
