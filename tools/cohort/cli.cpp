@@ -7,6 +7,8 @@
 #include <iostream>
 #include <map>
 
+#include <nlohmann/json.hpp>
+
 #include <cohort/base/check.hpp>
 #include <cohort/group/quantity.hpp>
 #include <cohort/group/spell.hpp>
@@ -62,7 +64,7 @@ public:
 
 struct command::state {
     CLI::App* app = nullptr;
-    std::string rest_name;
+    std::string rest_name, rest_help, notes;
     std::function<outcome()> body;
     std::vector<std::string>* rest = nullptr;
     bool* rest_given = nullptr;
@@ -132,10 +134,16 @@ command& command::rest(const std::string& name, std::vector<std::string>& target
     state_->rest = &target;
     state_->rest_given = given;
     state_->rest_name = name;
-    return notes("-- " + name + "\n        " + help);
+    state_->rest_help = help;
+    return below("-- " + name + "\n        " + help);
 }
 
 command& command::notes(const std::string& text) {
+    state_->notes += (state_->notes.empty() ? "" : "\n\n") + text;
+    return below(text);
+}
+
+command& command::below(const std::string& text) {
     const std::string before = state_->app->get_footer();
     state_->app->footer(before.empty() ? text : before + "\n\n" + text);
     return *this;
@@ -264,10 +272,60 @@ command& registry::add(const std::string& name, const std::string& summary) {
     return *slot;
 }
 
+namespace {
+
+using nlohmann::ordered_json;
+
+/// The options and positional arguments of a command, as the table has them.
+void describe_options(const CLI::App& app, ordered_json& out) {
+    out["options"] = out["arguments"] = ordered_json::array();
+    for (const CLI::Option* o : app.get_options()) {
+        if (o->get_positional()) {
+            out["arguments"].push_back({{"name", o->get_name(true)}, {"help", o->get_description()}, {"required", o->get_required()}});
+            continue;
+        }
+        ordered_json names = ordered_json::array();
+        for (const std::string& n : o->get_snames()) names.push_back("-" + n);
+        for (const std::string& n : o->get_lnames()) names.push_back("--" + n);
+        const std::string value = o->get_type_size() == 0 ? "" : o->get_type_name();
+        out["options"].push_back({{"names", names}, {"value", value}, {"many", o->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll}, {"help", o->get_description()}});
+    }
+}
+
+}  // namespace
+
+std::string registry::table() const {
+    const CLI::App& app = state_->app;
+    ordered_json out{{"schema_version", 1}, {"kind", "command-table"}, {"program", app.get_name()}, {"version", COHORT_VERSION}, {"summary", app.get_description()}};
+    out["notes"] = state_->alone ? state_->alone->state_->notes : "";
+    out["about_exit"] = exit_codes_text;
+    describe_options(app, out);
+    out["nouns"] = out["commands"] = ordered_json::array();
+    auto add = [&](const std::string& name, const CLI::App& a) {
+        const command::state& s = *state_->commands.at(name)->state_;
+        ordered_json one{{"name", name}, {"summary", a.get_description()}, {"rest", s.rest_name}, {"rest_help", s.rest_help}, {"notes", s.notes}};
+        describe_options(a, one);
+        out["commands"].push_back(one);
+    };
+    for (const CLI::App* top : app.get_subcommands([](const CLI::App*) { return true; })) {
+        if (!state_->nouns.contains(top->get_name())) {
+            add(top->get_name(), *top);
+            continue;
+        }
+        out["nouns"].push_back({{"name", top->get_name()}, {"summary", top->get_description()}});
+        for (const CLI::App* verb : top->get_subcommands([](const CLI::App*) { return true; })) add(top->get_name() + " " + verb->get_name(), *verb);
+    }
+    return out.dump(1) + "\n";
+}
+
 int registry::main(int argc, char** argv) {
     // A reader that goes away is reported as an output that cannot be written (EPIPE), not by a silent death.
     std::signal(SIGPIPE, SIG_IGN);
     std::vector<std::string> args(argv + 1, argv + argc);
+    if (args.size() == 1 && args[0] == "command-table") {
+        std::fputs(table().c_str(), stdout);
+        return finish(exit_code::ok);
+    }
     std::vector<std::string> words;
     for (const std::string& a : args) {
         if (a.starts_with('-')) break;

@@ -66,6 +66,7 @@ public:
 private:
     friend class registry;
     struct state;
+    command& below(const std::string& text);
     explicit command(std::unique_ptr<state> s);
     std::unique_ptr<state> state_;
 
@@ -89,7 +90,11 @@ public:
 
     /// Parses and runs; answers the process's exit code. Prints help, version and usage errors itself, flushes stdout and treats an
     /// output that cannot be written as exit_code::failed.
+    /// The words `command-table` alone print table() instead.
     int main(int argc, char** argv);
+
+    /// Every command with its options, arguments and notes as JSON: what pages, completion and their checks are made from.
+    std::string table() const;
 
 private:
     struct state;
