@@ -17,6 +17,8 @@ namespace {
 
 constexpr double chart_width = 920, left_margin = 150, right_margin = 16, legend_row = 20;
 constexpr std::size_t most_curves = 12;
+/// Jobs tell what they have moved about ten times a second, and are sampled as often: between two samples there may be none of it, or twice as much.
+constexpr double speed_window = 0.3;
 
 /// 1, 2 or 5 times a power of ten: about five of them make `span`.
 double tick_of(double span) {
@@ -117,11 +119,18 @@ std::string speeds(const plan& p, const run_report& r) {
     for (std::size_t j = 0; j < r.jobs.size(); ++j) {
         if (!r.jobs[j].pipe) continue;
         curve& c = all.emplace_back(r.jobs[j].name, color_of(p, r.jobs[j].cohort));
+        std::size_t from = 0;
         for (std::size_t s = 1; s < r.samples.size(); ++s) {
-            const auto &before = r.samples[s - 1], &now = r.samples[s];
             const auto moved = [&](const run_sample& x) { return static_cast<double>(std::max(x.jobs[j].bytes_in, x.jobs[j].bytes_out)); };
-            if (now.jobs[j].state != job_state::running && before.jobs[j].state != job_state::running) continue;
-            if (now.seconds > before.seconds) c.points.emplace_back(now.seconds, (moved(now) - moved(before)) / (now.seconds - before.seconds));
+            const run_sample& now = r.samples[s];
+            const bool runs = now.jobs[j].state == job_state::running;
+            if (!runs && r.samples[s - 1].jobs[j].state != job_state::running) {
+                from = s;
+                continue;
+            }
+            while (from + 1 < s && now.seconds - r.samples[from + 1].seconds >= speed_window) ++from;
+            const double seconds = now.seconds - r.samples[from].seconds;
+            if (seconds > 0) c.points.emplace_back(now.seconds, (moved(now) - moved(r.samples[from])) / seconds);
         }
     }
     return curves(r, "Speed over time", unit::speed, std::move(all));

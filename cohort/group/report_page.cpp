@@ -15,28 +15,59 @@ namespace {
 using detail::color_of;
 
 constexpr const char* style =
-    ":root{color-scheme:light dark;--ink:#28323e;--soft:#6b7785;--line:#d9dee5;--card:#fff;--page:#f4f6f8;--good:#0a7d4f;--bad:#b3261e}"
+    ":root{color-scheme:light dark;--ink:#28323e;--soft:#5b6673;--line:#d9dee5;--card:#fff;--page:#f4f6f8;--good:#0a7d4f;--bad:#b3261e}"
     "@media(prefers-color-scheme:dark){:root{--ink:#e4e8ee;--soft:#9aa5b1;--line:#39424e;--card:#1d232b;--page:#12161b;--good:#4cc38a;--bad:#ff8a80}}"
     "*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,'DejaVu Sans',sans-serif}"
     "main{max-width:1040px;margin:0 auto;padding:28px 20px}h1{font-size:26px;margin:0 0 4px}h2{font-size:17px;margin:0 0 12px}ul+h2,svg+h2,p+h2{margin-top:22px}p{margin:4px 0 12px;color:var(--soft)}"
     "section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 20px;margin:16px 0;overflow-x:auto}"
     ".verdict{font-weight:700}.good{color:var(--good)}.bad{color:var(--bad)}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:5px 10px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}"
-    "th{font-weight:600;color:var(--soft);font-size:13px}td.num,th.num{text-align:right;font-variant-numeric:tabular-nums}.tag{display:inline-block;min-width:72px;font-size:12px;font-weight:600;color:var(--soft)}"
+    "th{font-weight:600;color:var(--soft);font-size:13px}table.jobs{font-size:14px}table.jobs td,table.jobs th{white-space:nowrap}table.jobs td.why{white-space:normal}td.num,th.num{text-align:right;font-variant-numeric:tabular-nums}.said li{display:grid;grid-template-columns:84px 1fr}.tag{line-height:24px;font-size:12px;font-weight:600;color:var(--soft)}"
     ".map{background:#fcfcfd;border-radius:8px;display:inline-block}.map svg{max-width:100%;height:auto}svg text{font:12px system-ui,'DejaVu Sans',sans-serif}.chart{display:block;width:100%;min-width:680px;height:auto}.chart text{fill:var(--ink)}.chart .a{fill:var(--soft);font-size:11px}"
     ".chart .g{stroke:var(--line)}ul{margin:0;padding-left:0;list-style:none}.dot{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:7px}";
 
+struct cell {
+    std::string html;
+    const char* style = "";
+};
+
+/// A column that is empty in every row is left out.
 std::string jobs_table(const plan& p, const run_report& r) {
-    std::string out = "<table><tr><th>job</th><th>cohort</th><th>CPUs</th><th>result</th><th class=\"num\">time</th><th class=\"num\">read</th><th class=\"num\">written</th><th class=\"num\">speed</th><th class=\"num\">CPU time</th><th class=\"num\">outside its CPUs</th><th class=\"num\">remote memory</th>"
-                      "<th class=\"num\">in order</th><th>check says</th></tr>\n";
+    struct column {
+        const char* head;
+        bool number;
+    };
+    static constexpr column columns[] = {{"job", false}, {"cohort", false}, {"CPUs", false}, {"result", false}, {"time", true}, {"read", true}, {"written", true}, {"speed", true},
+                                         {"CPU time", true}, {"outside its CPUs", true}, {"remote memory", true}, {"in order", true}, {"check says", false}};
+    std::vector<std::vector<cell>> rows;
     for (const job_report& j : r.jobs) {
-        const bool good = j.state == job_state::ok;
+        const auto bytes = [](std::uint64_t n) { return n > 0 ? human_bytes(static_cast<double>(n)) : ""; };
         const double work = j.work_bytes();
-        out += fmt::format("<tr><td><span class=\"dot\" style=\"background:{}\"></span>{}</td><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td>"
-                           "<td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td>{}</td></tr>\n",
-                           color_of(p, j.cohort), xml_text(j.name), xml_text(j.cohort), xml_text(j.cpus.list()), good ? "good" : "bad", state_name(j.state), j.seconds > 0 ? human_seconds(j.seconds) : "",
-                           j.bytes_in > 0 ? human_bytes(static_cast<double>(j.bytes_in)) : "", j.bytes_out > 0 ? human_bytes(static_cast<double>(j.bytes_out)) : "", work > 0 && j.seconds > 0 ? human_bytes(work / j.seconds) + "/s" : "",
-                           j.cpu_known ? human_seconds(j.cpu_seconds) : "", outside_text(j), j.remote_peak ? human_bytes(static_cast<double>(*j.remote_peak)) : "", j.blocks > 0 ? fmt::format("{} of {}", j.ordered, j.blocks) : "", !j.verified ? "" : *j.verified ? "yes" : "no");
-        if (j.why) out += fmt::format("<tr><td></td><td colspan=\"12\" class=\"bad\">{}</td></tr>\n", xml_text(j.why->line()));
+        rows.push_back({{fmt::format("<span class=\"dot\" style=\"background:{}\"></span>{}", color_of(p, j.cohort), xml_text(j.name))},
+                        {xml_text(j.cohort)},
+                        {xml_text(j.cpus.list())},
+                        {state_name(j.state), j.state == job_state::ok ? "good" : "bad"},
+                        {j.seconds > 0 ? human_seconds(j.seconds) : ""},
+                        {bytes(j.bytes_in)},
+                        {bytes(j.bytes_out)},
+                        {work > 0 && j.seconds > 0 ? human_bytes(work / j.seconds) + "/s" : ""},
+                        {j.cpu_known ? human_seconds(j.cpu_seconds) : ""},
+                        {outside_text(j)},
+                        {j.remote_peak ? human_bytes(static_cast<double>(*j.remote_peak)) : ""},
+                        {j.blocks > 0 ? fmt::format("{} of {}", j.ordered, j.blocks) : ""},
+                        {!j.verified ? "" : *j.verified ? "yes" : "no"}});
+    }
+    std::vector<std::size_t> shown;
+    for (std::size_t c = 0; c < std::size(columns); ++c) {
+        if (std::ranges::any_of(rows, [&](const auto& row) { return !row[c].html.empty(); })) shown.push_back(c);
+    }
+    std::string out = "<table class=\"jobs\"><tr>";
+    for (const std::size_t c : shown) out += fmt::format("<th{}>{}</th>", columns[c].number ? " class=\"num\"" : "", columns[c].head);
+    out += "</tr>\n";
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        out += "<tr>";
+        for (const std::size_t c : shown) out += fmt::format("<td class=\"{}{}\">{}</td>", columns[c].number ? "num " : "", rows[i][c].style, rows[i][c].html);
+        out += "</tr>\n";
+        if (r.jobs[i].why) out += fmt::format("<tr><td></td><td colspan=\"{}\" class=\"bad why\">{}</td></tr>\n", shown.size() - 1, xml_text(r.jobs[i].why->line()));
     }
     return out + "</table>";
 }
@@ -44,11 +75,11 @@ std::string jobs_table(const plan& p, const run_report& r) {
 std::string promises(const plan& p) {
     std::string out;
     for (const cohort_plan& c : p.cohorts) {
-        out += fmt::format("<h2><span class=\"dot\" style=\"background:{}\"></span>{}</h2><p>{} (asked: {}); kept by {}{}</p><ul>", color_of(p, c.name), xml_text(c.name), cpus_text(c.cpus), xml_text(c.asked_text), xml_text(c.keep.text()),
+        out += fmt::format("<h2><span class=\"dot\" style=\"background:{}\"></span>{}</h2><p>{} (asked: {}); kept by {}{}</p><ul class=\"said\">", color_of(p, c.name), xml_text(c.name), cpus_text(c.cpus), xml_text(c.asked_text), xml_text(c.keep.text()),
                            c.cookie.name.empty() ? "" : xml_text("; cookie " + c.cookie.text()));
-        for (const std::string& e : c.enforced) out += "<li><span class=\"tag\">enforced</span>" + xml_text(e) + "</li>";
-        for (const std::string& a : c.advisory) out += "<li><span class=\"tag\">advisory</span>" + xml_text(a) + "</li>";
-        for (const std::string& o : c.if_offline) out += "<li><span class=\"tag\">offline</span>" + xml_text(o) + "</li>";
+        for (const std::string& e : c.enforced) out += "<li><span class=\"tag\">enforced</span><span>" + xml_text(e) + "</span></li>";
+        for (const std::string& a : c.advisory) out += "<li><span class=\"tag\">advisory</span><span>" + xml_text(a) + "</span></li>";
+        for (const std::string& o : c.if_offline) out += "<li><span class=\"tag\">offline</span><span>" + xml_text(o) + "</span></li>";
         out += "</ul>\n";
     }
     return out;
