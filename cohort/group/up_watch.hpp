@@ -8,7 +8,8 @@
 ///         show(now.cohorts, now.jobs, now.totals);
 ///     }
 ///
-/// It changes nothing. Where an up itself has changed what a cohort is to have, ten seconds pass before changes count again. Kernel: cpuset.cpus.effective and cpuset.cpus.partition of the cohorts' sets; of others the CPUs that are online.
+/// It changes nothing. Where an up itself has changed what a cohort is to have, ten seconds pass before changes count again.
+/// Kernel: cpuset.cpus.effective and cpuset.cpus.partition of the cohorts' sets; of others the CPUs that are online.
 #pragma once
 
 #include <cstdint>
