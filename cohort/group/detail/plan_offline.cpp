@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/group/detail/plan_offline.hpp>
 
-#include <algorithm>
 #include <map>
 
 #include <fmt/format.h>
@@ -54,12 +53,8 @@ void try_offline(cohort_plan& c, const cpuset::model& with_sets) {
     if (gone > 1) c.if_offline.push_back(fmt::format("with all of {} offline {}", cpus_text(c.cpus), became(c, state_of(m, c.keep.set), before)));
 }
 
-/// Members in the same place with the same CPUs, and no set below, come to the same; of others each is its own sort.
-std::string sort_of(const cohort_plan& c, const plan& p) {
-    const bool outer = std::ranges::any_of(p.cohorts, [&](const cohort_plan& o) { return o.keep.set.starts_with(c.keep.set + "/"); });
-    if (outer || !c.keep.partition.empty()) return c.keep.set;
-    return c.keep.set.substr(0, c.keep.set.rfind('/') + 1) + " " + c.cpus.list();
-}
+/// Sets in the same place with the same CPUs are members, as a partition's CPUs are nobody else's; they come to the same.
+std::string sort_of(const cohort_plan& c) { return c.keep.set.substr(0, c.keep.set.rfind('/') + 1) + " " + c.cpus.list(); }
 
 }  // namespace
 
@@ -69,7 +64,7 @@ void offline_in_sets(plan& out, const cpuset::model& with_sets) {
     for (cohort_plan& c : out.cohorts) {
         if (c.keep.by != keeping::form::kernel) continue;
         ++sets;
-        const auto [of, first] = tried.try_emplace(sort_of(c, out), &c);
+        const auto [of, first] = tried.try_emplace(sort_of(c), &c);
         if (first && tried.size() > most_tried) {
             tried.erase(of);
             continue;
