@@ -28,8 +28,8 @@ endif()
 set(COHORT_MAN ${PROJECT_BINARY_DIR}/man)
 file(GLOB prose CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/man/*.scd)
 add_custom_command(OUTPUT ${COHORT_MAN}.made
-  COMMAND ${PROJECT_SOURCE_DIR}/scripts/make-man ${PROJECT_BINARY_DIR} ${COHORT_MAN}
+  COMMAND ${PROJECT_SOURCE_DIR}/scripts/make-man ${PROJECT_BINARY_DIR} ${COHORT_MAN} $<$<BOOL:${COHORT_GZIP_MAN}>:--gzip>
   COMMAND ${CMAKE_COMMAND} -E touch ${COHORT_MAN}.made
   DEPENDS cohort_tool cohortd ${PROJECT_SOURCE_DIR}/scripts/make-man ${prose}
-  COMMENT "man pages" VERBATIM)
+  COMMENT "man pages" VERBATIM COMMAND_EXPAND_LISTS)
 add_custom_target(man ALL DEPENDS ${COHORT_MAN}.made)
