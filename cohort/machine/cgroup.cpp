@@ -42,6 +42,7 @@ std::vector<cgroup_mount> cgroup_mounts(std::string_view mountinfo) {
         const auto field = split(line, ' ');
         const auto dash = std::find(field.begin(), field.end(), "-");
         if (dash - field.begin() < 6 || field.end() - dash < 4) continue;
+        if (!field[4].starts_with('/')) continue;
         if (dash[1] != "cgroup" && dash[1] != "cgroup2" && dash[1] != "cpuset") continue;
         const auto super = split(dash[3], ','), here = split(field[5], ',');
         const auto says_ro = [](const std::vector<std::string>& options) { return std::ranges::find(options, "ro") != options.end(); };

@@ -1,39 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-// libFuzzer: bytes are operations on an area_map and on a plain reference; the two are equal after each, and every hint is true.
-//
-//     clang++-19 -std=c++23 -g -O1 -fsanitize=fuzzer,address,undefined -I. cohort/percpu/area_map_fuzz.cpp
-//         cohort/percpu/detail/{area_map,area_map_figures,bits}.cpp cohort/base/check.cpp -o build/area_map_fuzz
-//     build/area_map_fuzz -max_total_time=60
-#include <cstdio>
-#include <cstdlib>
+#include <map>
 #include <memory>
 
-#include <cohort/percpu/testing/area_map_model.hpp>
+#include <cohort/base/testing/fuzz.hpp>
+#include <cohort/percpu/detail/area_map.hpp>
 
-using namespace cohort::percpu::testing;
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    if (size < 2) return 0;
-    // A window over a few blocks fills sooner than a unit.
-    const int start = data[0] * 16, end = data[1] == 0 ? unit_bits : start + 64 + data[1] * 16;
-    const auto model = std::make_unique<area_map_model>(start, end);
-    const auto fail = [](const std::string& broken) {
-        std::fprintf(stderr, "%s\n", broken.c_str());
-        std::abort();
-    };
-    std::size_t steps = 0;
-    for (std::size_t i = 2; i + 4 <= size && steps < 200; i += 4, ++steps) {
-        const std::uint32_t low = data[i + 1], high = data[i + 2];
-        area_op op;
-        op.kind = static_cast<area_op::kind_t>(data[i] % 6);
-        op.bits = 1 + static_cast<int>((low | high << 8) % 8192);
-        op.align = 1 << data[i + 3] % 11;
-        op.which = low | high << 8 | static_cast<std::uint32_t>(data[i + 3]) << 16;
-        if (const std::string broken = model->perform(op); !broken.empty()) fail(broken);
-        if (steps % 8 == 0) {
-            if (const std::string broken = model->map.check_invariants(); !broken.empty()) fail(broken);
+/// Any order of allocations and frees, held against a map of what is live.
+FUZZ(text) {
+    using cohort::percpu::detail::area_map;
+    const auto map = std::make_unique<area_map>();
+    std::map<int, int> live;  // start -> bits
+    int taken = 0;
+    for (cohort::testing::draws d(text); d;) {
+        if (d.below(3) > 0) {
+            const int bits = 1 + static_cast<int>(d.below(8) == 0 ? d.below(9000) : d.below(70)), align = 1 << d.below(6);
+            const auto at = map->alloc(bits, align, false);
+            if (!at) continue;
+            CLAIM(*at % align == 0 && *at >= map->start() && *at + bits <= map->end());
+            const auto next = live.lower_bound(*at);
+            CLAIM(next == live.end() || *at + bits <= next->first);
+            CLAIM(next == live.begin() || std::prev(next)->first + std::prev(next)->second <= *at);
+            live[*at] = bits;
+            taken += bits;
+        } else {
+            auto it = live.lower_bound(static_cast<int>(d.below(65'536)));
+            const int at = it == live.end() ? static_cast<int>(d.below(65'536)) : it->first;
+            const int freed = map->free(at), wanted = live.contains(at) ? live[at] : -1;
+            CLAIM(freed == wanted);
+            if (freed > 0) live.erase(at), taken -= freed;
         }
+        CLAIM(map->free_bits() == map->end() - map->start() - taken);
+        CLAIM(map->nr_alloc() == static_cast<int>(live.size()));
     }
-    if (const std::string broken = model->compare(); !broken.empty()) fail(broken);
-    return 0;
+    for (const auto& [at, bits] : live) CLAIM(map->size_at(at) == bits);
 }
