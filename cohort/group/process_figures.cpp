@@ -15,6 +15,18 @@ std::optional<double> cpu_seconds(sys::os& os, int pid) {
     return static_cast<double>(stat->cpu_ns + stat->waited_ns) / 1e9;
 }
 
+std::optional<double> cpu_seconds(sys::os& os, const up_state& s, const up_job& j) {
+    std::optional<double> sum;
+    for (const int pid : j.pids) {
+        if (const auto one = cpu_seconds(os, pid)) sum = sum.value_or(0) + *one;
+    }
+    for (const int tid : j.threads) {
+        // What "waited for" is there is of the process, children of other jobs among it.
+        if (const auto stat = sys::stat_of(os, std::to_string(s.who.pid) + "/task/" + std::to_string(tid)); stat && !stat->start.empty()) sum = sum.value_or(0) + static_cast<double>(stat->cpu_ns) / 1e9;
+    }
+    return sum;
+}
+
 std::optional<double> forced_idle_seconds(sys::os& os, int pid) {
     const auto text = sys::read_file(os, sys::paths::of_process(std::to_string(pid), "sched"));
     const std::size_t at = text ? text->find("core_forceidle_sum") : std::string::npos;

@@ -22,6 +22,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <cohort/base/error.hpp>
@@ -100,6 +101,8 @@ struct job_report {
 };
 
 /// What stands between the parts of a job: of a pipe its blocks in flight; of a flow its records in the queue to the workers, in their hands, and in the queue to the consumer. None of an exec.
+/// kind: "pipe", "flow", "exec".
+std::vector<const char*> queue_names(std::string_view kind);
 std::vector<const char*> queue_names(const job_report& j);
 
 /// How far each job was at a moment of the run, at most 1,024 of them, evenly over it.

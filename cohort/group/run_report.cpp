@@ -25,11 +25,12 @@ const char* state_name(job_state s) {
     return "";
 }
 
-std::vector<const char*> queue_names(const job_report& j) {
-    if (j.flow) return {"for the workers", "with the workers", "for the consumer"};
-    if (j.pipe) return {"in flight"};
+std::vector<const char*> queue_names(std::string_view kind) {
+    if (kind == "flow") return {"for the workers", "with the workers", "for the consumer"};
+    if (kind == "pipe") return {"in flight"};
     return {};
 }
+std::vector<const char*> queue_names(const job_report& j) { return queue_names(j.flow ? "flow" : j.pipe ? "pipe" : "exec"); }
 
 bool run_report::ok() const {
     return lost.empty() && undo_errors.empty() && std::all_of(jobs.begin(), jobs.end(), [](const job_report& j) { return j.state == job_state::ok; });

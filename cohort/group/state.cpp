@@ -35,7 +35,7 @@ up_cohort cohort_of(const json& j) {
 }
 
 up_job job_of(const json& j) {
-    return {j.at("name"), j.at("cohort"), j.at("kind"), j.at("state"), j.at("cpus"), j.at("pids"), j.at("control"), j.at("bytes_in"), j.at("bytes_out"), j.at("why")};
+    return {j.at("name"), j.at("cohort"), j.at("kind"), j.at("state"), j.at("cpus"), j.at("pids"), j.at("control"), j.at("bytes_in"), j.at("bytes_out"), j.at("why"), j.value("threads", std::vector<int>()), j.value("queues", std::vector<std::uint64_t>())};
 }
 
 up_state state_from(const json& j) {
@@ -73,7 +73,7 @@ ordered_json state_value(const up_state& s) {
     }
     for (const up_job& j : s.jobs) {
         out["jobs"].push_back({{"name", j.name}, {"cohort", j.cohort}, {"kind", j.kind}, {"state", j.state}, {"cpus", j.cpus}, {"pids", j.pids}, {"control", j.control},
-                               {"bytes_in", j.bytes_in}, {"bytes_out", j.bytes_out}, {"why", j.why}});
+                               {"bytes_in", j.bytes_in}, {"bytes_out", j.bytes_out}, {"why", j.why}, {"threads", j.threads}, {"queues", j.queues}});
     }
     for (const undo_note& u : s.undo) out["undo"].push_back({{"kind", forms[static_cast<int>(u.kind)]}, {"what", u.what}});
     return out;
@@ -155,6 +155,7 @@ void note_jobs(up_state& s, const std::vector<job_report>& jobs) {
         const job_report& from = jobs[i];
         to.state = state_word(from.state), to.pids = from.pids, to.control = from.control;
         to.bytes_in = from.bytes_in, to.bytes_out = from.bytes_out;
+        to.threads = from.threads_here, to.queues = from.queues;
         to.why = from.why ? from.why->line() : "";
     }
 }

@@ -66,6 +66,8 @@ struct up_job {
     std::string control;     ///< of a pipe that runs: the directory of its masks (padata/control.hpp)
     std::uint64_t bytes_in = 0, bytes_out = 0;
     std::string why;         ///< of one that did not succeed
+    std::vector<int> threads = {};           ///< of the owner, that work for it: a pipe's reader and workers
+    std::vector<std::uint64_t> queues = {};  ///< as queue_names() calls them; as of the last second, as bytes_in and bytes_out
     bool operator==(const up_job&) const = default;
 };
 

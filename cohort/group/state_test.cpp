@@ -37,7 +37,7 @@ up_state full() {
     s.name = "two", s.spec = "/w/two.toml", s.who = {7, "8", "b"}, s.detached = true, s.phase = up_phase::ending;
     s.since_ns = 5, s.patience_ns = 6, s.log = "/run/two.log";
     s.cohorts = {{"a", "0-1", "affinity", "cohort-a", "/sys/x/cgroup.procs", "own", "kernel", up_pool{3, "/run/p.sock", 1u << 20}}, {"b", "", "", "", "", "", "", {}}};
-    s.jobs = {{"j", "a", "exec", "running", "0", {11, 12}, "/ctl", 1, 2, "why"}};
+    s.jobs = {{"j", "a", "exec", "running", "0", {11, 12}, "/ctl", 1, 2, "why", {13}, {4, 5}}};
     s.undo = {{undo_note::form::claim, "c"}, {undo_note::form::file, "f"}, {undo_note::form::directory, "d"}, {undo_note::form::cpuset, "rmdir x"}, {undo_note::form::pool, "3 a s"}};
     return s;
 }

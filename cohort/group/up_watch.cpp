@@ -24,10 +24,8 @@ std::optional<double> sum(std::optional<double> so_far, const std::optional<doub
 
 seen_job look_at_job(sys::os& os, const up_state& s, const up_job& j) {
     seen_job out{.up = s.name, .cohort = j.cohort, .name = j.name, .kind = j.kind, .state = j.state, .bytes_in = j.bytes_in, .bytes_out = j.bytes_out, .processes = j.pids.size(), .cpu_seconds = {}, .forced_idle_seconds = {}};
-    for (const int pid : j.pids) {
-        out.cpu_seconds = sum(out.cpu_seconds, cpu_seconds(os, pid));
-        out.forced_idle_seconds = sum(out.forced_idle_seconds, forced_idle_seconds(os, pid));
-    }
+    out.cpu_seconds = cpu_seconds(os, s, j);
+    for (const int pid : j.pids) out.forced_idle_seconds = sum(out.forced_idle_seconds, forced_idle_seconds(os, pid));
     return out;
 }
 

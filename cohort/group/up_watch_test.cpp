@@ -189,6 +189,16 @@ TEST_F(watched, what_is_no_state_is_told_once_and_counted) {
     EXPECT_EQ(none.look().unread, 1u);
 }
 
+TEST_F(watched, a_pipes_time_is_that_of_the_owners_threads_that_work_for_it) {
+    lives(9);
+    for (const char* tid : {"11", "12"}) host.disk.add_file("/proc/7/task/" + std::string(tid) + "/stat", "1 (w) R 1 1 1 0 -1 0 0 0 0 0 100 50 30 20 20 0 1 0 5 0\n");
+    up_state s = web();
+    s.jobs[0].pids = {9}, s.jobs[0].threads = {11, 12, 13};
+    EXPECT_DOUBLE_EQ(cpu_seconds(host, s, s.jobs[0]).value(), 2.0 + 2 * 1.5) << "of a thread what its process waited for does not count";
+    s.jobs[0].pids = {}, s.jobs[0].threads = {13};
+    EXPECT_EQ(cpu_seconds(host, s, s.jobs[0]), std::nullopt);
+}
+
 TEST_F(watched, figures_of_a_process_that_is_odd_or_gone_are_not_known) {
     EXPECT_EQ(cpu_seconds(host, 4711), std::nullopt);
     EXPECT_EQ(forced_idle_seconds(host, 4711), std::nullopt);

@@ -55,7 +55,7 @@ void life::jobs(const std::vector<group::job_report>& now) {
         bool moved = next.phase != s.phase;
         for (std::size_t i = 0; i < s.jobs.size(); ++i) {
             group::up_job was = s.jobs[i];
-            was.bytes_in = next.jobs[i].bytes_in, was.bytes_out = next.jobs[i].bytes_out;
+            was.bytes_in = next.jobs[i].bytes_in, was.bytes_out = next.jobs[i].bytes_out, was.queues = next.jobs[i].queues;
             moved = moved || was != next.jobs[i];
         }
         if (!moved && os_.now() < next_figures_) return;

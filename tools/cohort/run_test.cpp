@@ -67,19 +67,25 @@ TEST_F(run_cli, top_with_nothing_up_has_empty_lists_and_says_so) {
 }
 
 TEST_F(run_cli, top_shows_cohorts_cpus_jobs_blocks_and_pools) {
-    file("s.toml", "[[cohort]]\nname = \"c\"\npool = \"2M\"\n[[job]]\nname = \"busy\"\ncohort = \"c\"\nkind = \"exec\"\ncommand = \"while :; do :; done\"\n"
-                   "[[job]]\nname = \"pipe\"\ncohort = \"c\"\nkind = \"pipe\"\ninput = { command = \"yes\" }\noutput = \"out\"\ncommand = [\"cat\"]\nblock = \"64K\"\n");
-    expect(0, "$cohort up --detach s.toml && until_so '$cohort top --once --json | grep -q in_flight'");
+    const std::string of_yes = "cohort = \"c\"\ninput = { command = \"yes\" }\ncodec = \"gzip\"\nblock = \"64K\"\n";
+    file("s.toml", "[[cohort]]\nname = \"c\"\npool = \"64M\"\n[[job]]\nname = \"busy\"\ncohort = \"c\"\nkind = \"exec\"\ncommand = \"while :; do :; done\"\n"
+                   "[[job]]\nname = \"pipe\"\nkind = \"pipe\"\noutput = \"out\"\n" + of_yes + "[[job]]\nname = \"flow\"\nkind = \"flow\"\noutput = { command = \"cat >/dev/null\" }\n" + of_yes);
+    file("all.py", "import json, sys\nbusy, pipe, flow = json.load(sys.stdin)['jobs']\nsys.exit(not (pipe['padata'] and pipe['queues'] and (pipe['cpu_seconds'] or 0) > 0.02 and len(pipe['threads']) > 1 and len(flow['queues']) == 3 and flow['cpu_seconds']))\n");
+    expect(0, "$cohort up --detach s.toml && until_so '$cohort top --once --json | python3 all.py'");
     const auto j = json("$cohort top --once --json");
     EXPECT_EQ(j["ups"][0]["name"], "s");
     EXPECT_EQ(j["cohorts"][0]["name"], "c");
     EXPECT_TRUE(j["cohorts"][0]["use"].is_number());
-    EXPECT_EQ(j["cohorts"][0]["pool"]["bytes"], 2u << 20);
+    EXPECT_EQ(j["cohorts"][0]["pool"]["bytes"], 64u << 20);
     EXPECT_TRUE(j["cohorts"][0]["pool"]["members"].is_number());
     EXPECT_EQ(j["cpus"].size(), static_cast<std::size_t>(sys::real().sched_getaffinity(0).value().weight()));
     EXPECT_EQ(j["jobs"][0]["name"], "busy");
     EXPECT_TRUE(j["jobs"][0]["cpu_seconds"].is_number());
     EXPECT_TRUE(j["jobs"][1]["padata"]["in_flight"].is_number());
+    EXPECT_EQ(j["jobs"][1]["queues"][0]["name"], "in flight");
+    EXPECT_TRUE(j["jobs"][1]["cpu_seconds"].is_number()) << "of its reader and workers";
+    EXPECT_EQ(j["jobs"][2]["queues"][2]["name"], "for the consumer");
+    EXPECT_THAT(bash("$cohort top --once").out, ::testing::AllOf(HasSubstr(" in flight"), HasSubstr(" for the workers, ")));
     EXPECT_THAT(bash("$cohort top --once").out, HasSubstr("busy"));
     // Looks on and on until who reads has gone.
     EXPECT_EQ(bash("$cohort top --json --interval 10 2>/dev/null | head -n 3 | wc -l").out, "3\n");

@@ -66,6 +66,21 @@ ordered_json padata_of(const group::up_job& j) {
     return {{"id", said.value("id", "")}, {"in_flight", said.value("in_flight", 0u)}, {"shells", said.value("shells", 0u)}};
 }
 
+/// As of the last second; empty: it has none, or does not run.
+ordered_json queues_of(const group::up_job& j) {
+    const std::vector<const char*> names = group::queue_names(j.kind);
+    ordered_json out = ordered_json::array();
+    for (std::size_t i = 0; i < names.size() && i < j.queues.size(); ++i) out.push_back({{"name", names[i]}, {"depth", j.queues[i]}});
+    return out;
+}
+
+/// "31 in flight"; of several: "2 for the workers, 6 with the workers, 0 for the consumer".
+std::string queues_text(const ordered_json& queues) {
+    std::string out;
+    for (const ordered_json& q : queues) out += fmt::format("{}{} {}", out.empty() ? "" : ", ", q["depth"].get<std::uint64_t>(), q["name"].get<std::string>());
+    return out;
+}
+
 ordered_json pool_of(const group::up_cohort& c) {
     ordered_json out{{"id", c.pool->id}, {"bytes", c.pool->bytes}, {"allocated", nullptr}, {"resident", nullptr}, {"members", nullptr}};
     auto broker = sharepool::broker_client::connect(c.pool->socket, std::chrono::seconds(1));
@@ -114,17 +129,16 @@ private:
             }
             out["cohorts"].push_back({{"name", c.name}, {"up", s.name}, {"cpus", c.cpus}, {"use", nullptr}, {"kept", c.kept}, {"cookie", c.cookie}, {"pool", c.pool ? pool_of(c) : ordered_json()}});
         }
-        for (const group::up_job& j : s.jobs) out["jobs"].push_back(job_of(j, s.name));
+        for (const group::up_job& j : s.jobs) out["jobs"].push_back(job_of(j, s));
     }
 
-    ordered_json job_of(const group::up_job& j, const std::string& up) {
-        std::optional<double> cpu, idle;
+    ordered_json job_of(const group::up_job& j, const group::up_state& s) {
+        std::optional<double> idle;
         for (const int pid : j.pids) {
-            if (const auto c = group::cpu_seconds(os_, pid)) cpu = cpu.value_or(0) + *c;
             if (const auto f = group::forced_idle_seconds(os_, pid)) idle = idle.value_or(0) + *f;
         }
-        return {{"name", j.name}, {"cohort", j.cohort}, {"up", up}, {"kind", j.kind}, {"state", j.state}, {"cpus", j.cpus}, {"pids", j.pids}, {"cpu_seconds", number_or_null(cpu)},
-                {"forced_idle_seconds", number_or_null(idle)}, {"bytes_in", j.bytes_in}, {"bytes_out", j.bytes_out}, {"padata", padata_of(j)}};
+        return {{"name", j.name}, {"cohort", j.cohort}, {"up", s.name}, {"kind", j.kind}, {"state", j.state}, {"cpus", j.cpus}, {"pids", j.pids}, {"threads", j.threads}, {"cpu_seconds", number_or_null(group::cpu_seconds(os_, s, j))},
+                {"forced_idle_seconds", number_or_null(idle)}, {"bytes_in", j.bytes_in}, {"bytes_out", j.bytes_out}, {"padata", padata_of(j)}, {"queues", queues_of(j)}};
     }
 
     /// Part of the time since the look before, 0 .. 1. A CPU that came online meanwhile has none.
@@ -179,9 +193,9 @@ std::string text_of(const ordered_json& v) {
         cohorts.row({c["name"], c["cpus"], percent(c["use"]), bar(c["use"]), c["kept"], c["cookie"], p.is_null() ? "" : size(p["bytes"]), p.is_null() ? "" : size(p["allocated"]),
                      p.is_null() || p["members"].is_null() ? "" : std::to_string(p["members"].get<int>())});
     }
-    group::text_table jobs({"job", "cohort", "state", "CPU time", "forced idle", "in flight", "read", "written", "processes"}, {left, left, left, right, right, right, right, right, left});
+    group::text_table jobs({"job", "cohort", "state", "CPU time", "forced idle", "queues", "read", "written", "processes"}, {left, left, left, right, right, left, right, right, left});
     for (const ordered_json& j : v["jobs"]) {
-        jobs.row({j["name"], j["cohort"], j["state"], seconds(j["cpu_seconds"]), seconds(j["forced_idle_seconds"]), j["padata"].is_null() ? "" : std::to_string(j["padata"]["in_flight"].get<unsigned>()),
+        jobs.row({j["name"], j["cohort"], j["state"], seconds(j["cpu_seconds"]), seconds(j["forced_idle_seconds"]), j["padata"].is_null() ? queues_text(j["queues"]) : fmt::format("{} in flight", j["padata"]["in_flight"].get<unsigned>()),
                   size(j["bytes_in"]), size(j["bytes_out"]), pids_text(j["pids"])});
     }
     return out + "\n" + cohorts.text("") + "\n" + jobs.text("");
@@ -213,7 +227,8 @@ void add_top(registry& all) {
         .flag("--json", o->json, "a line of JSON for each look")
         .number("--interval", o->interval_ms, 10, 3'600'000, "milliseconds between looks (1000)")
         .notes("Looks again and again until Ctrl-C; elsewhere than on a terminal once, unless --json is given. The use of a CPU is everybody's there,\n"
-               "not the cohort's alone. Of a pipe, whose workers are threads of `cohort up`, there is no CPU time before it has ended.\n"
+               "not the cohort's alone. A pipe's CPU time is that of its reader and workers, threads of `cohort up`; its commands'\n"
+               "comes when it has ended. Queues: blocks in a pipe, records in a flow, as of the last second.\n"
                "Forced idleness is what the kernel tells of cookies that it keeps; empty where it does not.\n\n"
                "Example:\n  cohort top --once --json")
         .run([o] { return top(*o); });
