@@ -6,6 +6,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <cohort/group/difference.hpp>
 #include <cohort/group/run.hpp>
@@ -120,6 +121,8 @@ TEST_F(running_plan, becomes_another) {
     const run_report r = end();
     EXPECT_THAT(names(r.jobs), ElementsAre("jb stopped"));
     EXPECT_THAT(names(r.replaced), ElementsAre("jb stopped", "jc stopped", "ja stopped"));
+    EXPECT_THAT(report_text(*stands_, r), HasSubstr("before a change \"jc\" was stopped after "));
+    EXPECT_EQ(nlohmann::json::parse(report_json(*stands_, r, 5))["replaced"][2]["name"], "ja");
     EXPECT_EQ(text("a.said"), "one\n");
     for (const run_sample& s : r.samples) EXPECT_EQ(s.jobs.size(), 1u);
     EXPECT_EQ(backs_, 0);

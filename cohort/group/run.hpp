@@ -139,7 +139,7 @@ struct pool_report {
 
 struct run_report {
     std::vector<job_report> jobs;  // in the order of the plan
-    std::vector<job_report> replaced;  // of changes: those that ended, or began anew, for one; oldest first
+    std::vector<job_report> replaced;  // of changes: jobs that ended, or began anew, for one, as they ended; oldest first
     std::vector<run_sample> samples;  // at most 1,024; of long runs further apart
     std::vector<memory_report> memory;  // of each cohort that has a pipe
     std::vector<pool_report> pools;     // of each cohort that has one

@@ -197,7 +197,10 @@ std::string report_text(const plan& p, const run_report& r) {
     for (const job_report& j : r.jobs) {
         if (j.why) out += fmt::format("\n  {} \"{}\": {}", state_text(j), j.name, j.why->line());
     }
-    if (good != static_cast<std::ptrdiff_t>(r.jobs.size())) out += "\n";
+    for (const job_report& j : r.replaced) {
+        out += fmt::format("\n  before a change \"{}\" {}{}", j.name, state_name(j.state), j.seconds > 0 ? " after " + human_seconds(j.seconds) : "");
+    }
+    if (good != static_cast<std::ptrdiff_t>(r.jobs.size()) || !r.replaced.empty()) out += "\n";
     return out;
 }
 
@@ -205,7 +208,7 @@ std::string report_json(const plan& p, const run_report& r, int exit_code) {
     nlohmann::json out{{"schema_version", 1}, {"kind", "report"},   {"file", p.file},           {"ok", r.ok()},
                        {"exit_code", exit_code}, {"seconds", r.seconds}, {"workdir", p.workdir}};
     out["machine"] = {{"name", p.machine.name}, {"possible", p.machine.possible.list()}, {"usable", p.machine.usable.list()}};
-    for (const char* key : {"cohorts", "jobs", "lost", "undo_errors"}) out[key] = nlohmann::json::array();
+    for (const char* key : {"cohorts", "jobs", "replaced", "lost", "undo_errors"}) out[key] = nlohmann::json::array();
     for (const cohort_plan& c : p.cohorts) {
         auto shared = nlohmann::json::array();
         for (const unusable& s : c.shared) shared.push_back({{"cpus", s.cpus.list()}, {"cohort", s.reason}});
@@ -220,6 +223,9 @@ std::string report_json(const plan& p, const run_report& r, int exit_code) {
     out["executor"] = r.executor ? executor_json(*r.executor) : nlohmann::json(nullptr);
     for (std::size_t i = 0; i < r.jobs.size(); ++i) out["jobs"].push_back(job_json(p.jobs[i], r.jobs[i]));
     out["samples"] = samples_json(r);
+    for (const job_report& j : r.replaced) {
+        out["replaced"].push_back({{"name", j.name}, {"cohort", j.cohort}, {"state", state_word(j.state)}, {"started", j.started}, {"seconds", j.seconds}, {"bytes_in", j.bytes_in}, {"bytes_out", j.bytes_out}});
+    }
     for (const error& e : r.lost) out["lost"].push_back(error_json(e));
     for (const error& e : r.undo_errors) out["undo_errors"].push_back(error_json(e));
     return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
