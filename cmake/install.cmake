@@ -72,5 +72,8 @@ if(TARGET cohort_c)
   file(GLOB scripts ${PROJECT_SOURCE_DIR}/packaging/bpftrace/*.bt)
   install(FILES ${scripts} DESTINATION ${CMAKE_INSTALL_DATADIR}/cohort/bpftrace COMPONENT cohort)
   install(FILES ${PROJECT_SOURCE_DIR}/packaging/gdb/cohort_gdb.py DESTINATION ${CMAKE_INSTALL_DATADIR}/cohort/gdb COMPONENT libcohort-dev)
+  # gdb reads it when it loads the library from there, and knows the real file's name alone.
+  set(auto_load ${CMAKE_INSTALL_DATADIR}/gdb/auto-load/${CMAKE_INSTALL_FULL_LIBDIR})
+  install(FILES ${PROJECT_SOURCE_DIR}/packaging/gdb/cohort_gdb.py DESTINATION ${auto_load} RENAME libcohort.so.${PROJECT_VERSION}-gdb.py COMPONENT libcohort-dev)
 endif()
 include(${CMAKE_CURRENT_LIST_DIR}/packages.cmake)

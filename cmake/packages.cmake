@@ -50,4 +50,6 @@ set(CPACK_DEBIAN_COHORT_PACKAGE_RECOMMENDS "bash-completion, man-db")
 package(python3-cohort python "libcohort0 ${same}, python3" "This package: Python module."
   "Python (ctypes) on the C library.")
 set(CPACK_DEBIAN_PYTHON3-COHORT_PACKAGE_ARCHITECTURE all)
+set(scripts ${PROJECT_SOURCE_DIR}/packaging/debian/python3)
+set(CPACK_DEBIAN_PYTHON3-COHORT_PACKAGE_CONTROL_EXTRA "${scripts}/postinst;${scripts}/prerm")
 include(CPack)

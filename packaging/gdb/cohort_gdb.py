@@ -4,7 +4,7 @@
 gdb loads it by itself with libcohort.so.0. With the static library: (gdb) source /usr/share/cohort/gdb/cohort_gdb.py
 
     (gdb) print hits                       a percpu::ptr, handle or variable:   per CPU = {[cpu 0] = 12, [cpu 3] = 30}
-    (gdb) print *stream.core_._M_t._M_ptr  a shell's core:                      100 submitted, 40 delivered, 60 in flight
+    (gdb) print *core                      padata::detail::shell_core: 100 submitted, 40 delivered, 60 in flight (a library built with -g)
     (gdb) print group                      a sharepool::group:                  64 MiB at 0x550000000000
     (gdb) cohort percpu hits.handle_.value_ unsigned long      any handle, also of the C interface, as copies of a type
     (gdb) cohort cpus                      the CPUs on which the process has used per-CPU memory
@@ -86,12 +86,8 @@ class Handle:
 
 
 def atomic(value):
-    """The number in a std::atomic, whatever wraps it."""
-    value_type = value.type.strip_typedefs()
-    while value_type.code == gdb.TYPE_CODE_STRUCT:
-        value = value[value_type.fields()[0]]
-        value_type = value.type.strip_typedefs()
-    return int(value)
+    """The number in a std::atomic of libstdc++."""
+    return int(value["_M_i"])
 
 
 class Shell:
