@@ -88,7 +88,7 @@ double legend(const std::vector<curve>& all, const std::vector<std::string>& das
 
 std::string curves(const run_report& r, const std::string& label, unit u, std::vector<curve> all) {
     std::erase_if(all, [](const curve& c) { return c.points.size() < 2; });
-    std::ranges::stable_sort(all, std::greater(), &curve::top);
+    std::ranges::sort(all, [](const curve& a, const curve& b) { return a.top() != b.top() ? a.top() > b.top() : a.name < b.name; });
     const std::size_t left_out = all.size() > most_curves ? all.size() - most_curves : 0;
     all.resize(all.size() - left_out);
     const double top = all.empty() ? 0 : all.front().top();

@@ -29,15 +29,15 @@ using sys::testing::scratch_dir;
 class machine : public sys::recorded {
 public:
     /// ticks: hundredths of a second.
-    void stat(const std::string& who, int parent, std::uint64_t ticks, int cpu, const std::string& start = "5", char state = 'R') {
+    void task(const std::string& who, int parent, std::uint64_t ticks, int cpu, const std::string& start = "5", char state = 'R') {
         std::string text = "1 (x) " + std::string(1, state) + " " + std::to_string(parent) + " 1 1 0 -1 0 0 0 0 0 " + std::to_string(ticks) + " 0 0 0 20 0 1 0 " + start;
         for (int field = 23; field < 39; ++field) text += " 0";
         add_file("/proc/" + who + "/stat", text + " " + std::to_string(cpu) + " 0\n");
     }
     /// With one thread.
     void process(int pid, int parent, std::uint64_t ticks, int cpu, const std::string& start = "5", char state = 'R') {
-        stat(std::to_string(pid), parent, ticks, cpu, start, state);
-        stat(std::to_string(pid) + "/task/" + std::to_string(pid), parent, ticks, cpu, start, state);
+        task(std::to_string(pid), parent, ticks, cpu, start, state);
+        task(std::to_string(pid) + "/task/" + std::to_string(pid), parent, ticks, cpu, start, state);
     }
     void gone(int pid) { (void)unlink("/proc/" + std::to_string(pid) + "/stat"), (void)unlink("/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid) + "/stat"); }
     void pass(std::uint64_t ns) { set_now(time_ += ns); }
@@ -72,14 +72,14 @@ TEST(usage, a_process_that_has_ended_is_counted_to_its_end_with_threads_that_nob
     usage u(m);
     const std::size_t a = u.add(on(cpumask{0}));
     m.process(7, 1, 10, 0);
-    m.stat("7/task/8", 1, 20, 2);
+    m.task("7/task/8", 1, 20, 2);
     u.take(a, 7);
     u.look();
-    m.stat("7", 1, 100, 0, "5", 'Z');  // 70 more, of threads that have come and gone
+    m.task("7", 1, 100, 0, "5", 'Z');  // 70 more, of threads that have come and gone
     u.drop(a, 7);
     EXPECT_DOUBLE_EQ(u.of(a).cpu->inside, 0.80);
     EXPECT_DOUBLE_EQ(u.of(a).cpu->outside, 0.20);
-    m.stat("7", 1, 900, 0);
+    m.task("7", 1, 900, 0);
     u.look();
     u.drop(a, 7);
     EXPECT_DOUBLE_EQ(u.of(a).cpu->inside, 0.80) << "after drop() the number is somebody else's";
@@ -113,10 +113,10 @@ TEST(usage, a_number_that_comes_again_is_not_the_same_thread) {
     usage u(m);
     const std::size_t a = u.add(on(cpumask{0}));
     m.process(7, 1, 10, 0);
-    m.stat("7/task/8", 1, 50, 0);
+    m.task("7/task/8", 1, 50, 0);
     u.take(a, 7);
     u.look();
-    m.stat("7/task/8", 1, 20, 0, "6");
+    m.task("7/task/8", 1, 20, 0, "6");
     u.look();
     EXPECT_DOUBLE_EQ(u.of(a).cpu->inside, 0.80);
 }
@@ -140,15 +140,15 @@ TEST(usage, a_pipes_threads_are_those_of_this_process_that_work_for_it) {
     const std::size_t a = u.add(on(cpumask{0}));
     stream::pipe_look run;
     run.answer_by([] { return stream::pipe_look::figures{.blocks = 3, .threads = {12, 13}}; });
-    for (const int tid : {11, 12, 13, 14}) m.stat("1/task/" + std::to_string(tid), 0, 0, 0);
+    for (const int tid : {11, 12, 13, 14}) m.task("1/task/" + std::to_string(tid), 0, 0, 0);
     u.take_pipe(a, 11, run);
     EXPECT_EQ(u.in_flight(a), 3u);
-    m.stat("1/task/11", 0, 10, 4);
-    m.stat("1/task/12", 0, 20, 0);
-    m.stat("1/task/14", 0, 90, 0);
+    m.task("1/task/11", 0, 10, 4);
+    m.task("1/task/12", 0, 20, 0);
+    m.task("1/task/14", 0, 90, 0);
     u.look();
     EXPECT_THAT(u.of(a).threads, testing::ElementsAre(11, 12, 13));
-    m.stat("1/task/13", 0, 30, 0);
+    m.task("1/task/13", 0, 30, 0);
     u.drop_pipe(a);
     EXPECT_DOUBLE_EQ(u.of(a).cpu->inside, 0.50);
     EXPECT_DOUBLE_EQ(u.of(a).cpu->outside, 0.10);

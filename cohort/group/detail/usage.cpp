@@ -173,23 +173,33 @@ void usage::look_at_memory() {
     }
 }
 
+/// From now on nobody looks for so many times as long as this look took, nor for `at_least` nanoseconds.
+std::uint64_t usage::after(std::uint64_t from, std::uint64_t parts, std::uint64_t at_least) const {
+    const std::uint64_t now = os_.now();
+    return now + std::max((now - from) * parts, at_least);
+}
+
 void usage::look() {
     const lock_guard guard(mutex_);
-    const auto due = [this](std::uint64_t& next, std::uint64_t parts, std::uint64_t at_least, const auto& act) {
-        const std::uint64_t from = os_.now();
-        if (from < next) return;
-        act();
-        next = os_.now() + std::max((os_.now() - from) * parts, at_least);
-    };
     const bool processes = std::ranges::any_of(jobs_, [](const auto& one) { return !one.second.processes.empty(); });
-    if (processes) due(next_family_, share, 0, [this] { find_descendants(); });
-    due(next_, share, 0, [this] {
+    std::uint64_t from = os_.now();
+    if (processes && from >= next_family_) {
+        find_descendants();
+        next_family_ = after(from, share, 0);
+        from = os_.now();
+    }
+    if (from >= next_) {
         for (auto& [number, w] : jobs_) {
             for (auto& [pid, p] : w.processes) look_at(w, pid, p);
             look_at_pipe(w);
         }
-    });
-    if (processes) due(next_memory_, memory_share, memory_at_least_ns, [this] { look_at_memory(); });
+        next_ = after(from, share, 0);
+        from = os_.now();
+    }
+    if (processes && from >= next_memory_) {
+        look_at_memory();
+        next_memory_ = after(from, memory_share, memory_at_least_ns);
+    }
 }
 
 usage::figures usage::of(std::size_t job) const {

@@ -87,6 +87,7 @@ private:
     void look_at_pipe(watched& w);
     void find_descendants() COHORT_REQUIRES(mutex_);
     void look_at_memory() COHORT_REQUIRES(mutex_);
+    std::uint64_t after(std::uint64_t from, std::uint64_t parts, std::uint64_t at_least) const;
 
     sys::os& os_;                               // [const after init]
     mutable mutex mutex_;
