@@ -16,7 +16,7 @@ target_include_directories(cohort_c INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE
 target_link_libraries(cohort_c PRIVATE cohort_lib)
 set(map ${PROJECT_SOURCE_DIR}/packaging/libcohort.map)
 # Its threads and per-thread memory outlive a dlclose(): it stays where it is.
-target_link_options(cohort_c PRIVATE -Wl,--version-script=${map} -Wl,-z,nodelete)
+target_link_options(cohort_c PRIVATE -Wl,--version-script=${map} -Wl,-Bsymbolic -Wl,-z,nodelete)
 set_target_properties(cohort_c PROPERTIES OUTPUT_NAME cohort EXPORT_NAME c VERSION ${PROJECT_VERSION} SOVERSION ${COHORT_SOVERSION} LINK_DEPENDS ${map})
 
 if(COHORT_TESTS)
@@ -42,7 +42,7 @@ if(COHORT_TESTS)
       add_test(NAME bpftrace COMMAND bash ${PROJECT_SOURCE_DIR}/packaging/bpftrace/test.sh $<TARGET_FILE:cohort_tool> $<TARGET_FILE:cohort_c>)
       set_tests_properties(bpftrace PROPERTIES LABELS bpftrace)
     endif()
-    add_test(NAME gdb COMMAND bash ${PROJECT_SOURCE_DIR}/packaging/gdb/test.sh $<TARGET_FILE:gdb_example>)
+    add_test(NAME gdb COMMAND bash ${PROJECT_SOURCE_DIR}/packaging/gdb/test.sh $<TARGET_FILE:gdb_example> $<TARGET_FILE:c_shared_test> $<TARGET_FILE:cohort_c>)
     set_tests_properties(gdb PROPERTIES LABELS gdb TIMEOUT 300)
   endif()
 endif()

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Stops a program in gdb and holds what the printers show against what the program itself says. Usage: test.sh PROGRAM
+# Stops a program in gdb and holds what the printers show against what the program itself says. Usage: test.sh PROGRAM C_PROGRAM LIBRARY
 here=$(dirname "$(realpath "$0")")
 command -v gdb >/dev/null 2>&1 || { echo "SKIP gdb: there is no gdb here"; exit 0; }
 gdb -q -batch -ex 'python pass' 2>&1 | grep -q . && { echo "SKIP gdb: this gdb has no Python"; exit 0; }
@@ -33,4 +33,14 @@ while read -r _ cpu at _; do
     grep -qx "copy $cpu $at" "$work/out" || { echo "FAIL copies_are_where_the_program_has_them: gdb sees that of CPU $cpu at $at"; status=1; }
 done < <(grep -E '^cpu [0-9]+ 0x' "$work/out")
 [ "$seen" -gt 0 ] && echo "PASS copies_are_where_the_program_has_them" || { echo "FAIL copies_are_where_the_program_has_them: none is shown"; status=1; }
+
+# With the shared library gdb finds the printers by itself, and the CPUs in it though it is stripped.
+library=$(realpath "$3")
+mkdir -p "$work/lib" "$work/auto-load$work/lib"
+cp "$library" "$work/lib/libcohort.so.0"
+strip "$work/lib/libcohort.so.0"
+cp "$here/cohort_gdb.py" "$work/auto-load$work/lib/libcohort.so.0-gdb.py"
+gdb -q -nx -batch -iex 'set debuginfod enabled off' -iex "set auto-load safe-path $work" -iex "set auto-load scripts-directory $work/auto-load" -ex "set environment LD_LIBRARY_PATH $work/lib" \
+    -ex 'break exit' -ex run -ex 'cohort cpus' -ex kill --args "$2" --gtest_filter='*percpu_objects_are_counted*' >"$work/out" 2>&1
+claim gdb_finds_the_printers_with_a_stripped_library '^[0-9]+( [0-9]+)*$'
 exit $status
