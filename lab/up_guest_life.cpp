@@ -49,6 +49,28 @@ void detached() {
     claim("after down nothing is left", left(), "nothing");
 }
 
+/// An edited spec, brought up over what runs: what is not touched goes on.
+void edited() {
+    const auto spec = [](const std::string& web) {
+        return write_spec(cohort("rt", "2-3", "partition = \"isolated\"\ncookie = \"own\"\n" + require_set + require_cookie) + cohort("web", web, require_set) + job("rt", "in-rt", "\"stay\"") + job("web", "in-web", "\"stay\""));
+    };
+    const auto in_set = [](const char* set) { return contents(std::string("/sys/fs/cgroup/") + set + "/cgroup.procs"); };
+    const auto both = [&] { return !in_set("cohort-rt").empty() && !in_set("cohort-web").empty(); };
+    claim("before an edit: up is well", command({"up", "--detach", "-q", "--name", "it", spec("4-5")}).code == 0, "another exit code");
+    (void)comes_true(both);
+    const std::string rt = in_set("cohort-rt"), cookie = rt.empty() ? "none" : cookie_of(std::stoi(rt));
+    const outcome again = command({"up", "--detach", "-q", "--name", "it", spec("5-6")});
+    claim("an edited spec comes up over it", again.code == 0, again.said());
+    (void)comes_true(both);
+    claim("its set has the new CPUs", contents("/sys/fs/cgroup/cohort-web/cpuset.cpus.effective"), "5-6\n");
+    claim("who is in it may use those", in_set("cohort-web").empty() ? "nobody" : value_of(contents("/proc/" + std::to_string(std::stoi(in_set("cohort-web"))) + "/status"), "Cpus_allowed_list"), "5-6");
+    claim("the process beside it has gone on", in_set("cohort-rt"), rt);
+    claim("in its partition", contents("/sys/fs/cgroup/cohort-rt/cpuset.cpus.partition"), "isolated\n");
+    claim("with its cookie", is_cookie(cookie) && cookie_of(std::stoi(rt)) == cookie, cookie);
+    claim("after the edit: down is well", command({"down", "it"}).code == 0, "another exit code");
+    claim("after the edit: nothing is left", left(), "nothing");
+}
+
 void one_command() {
     const outcome o = command({"run", "--cookie", "own", "--policy", "require", "--cpus", "2-3", "--mems", "0", "--", "/program", "tell"});
     claim("run --cookie own --cpus: the command is in it", o.out, "cpus 2-3 mems 0 set /cohort-run-...");
@@ -108,6 +130,7 @@ void killed(int rounds) {
 
 void lives(int rounds) {
     detached();
+    edited();
     one_command();
     killed(rounds);
 }
