@@ -83,6 +83,11 @@ TEST(usage, a_process_that_has_ended_is_counted_to_its_end_with_threads_that_nob
     u.look();
     u.drop(a, 7);
     EXPECT_DOUBLE_EQ(u.of(a).cpu->inside, 0.80) << "after drop() the number is somebody else's";
+    m.process(9, 1, 10, 0, "5");
+    u.take(a, 9);
+    m.process(9, 1, 700, 0, "6");
+    u.drop(a, 9);
+    EXPECT_DOUBLE_EQ(u.of(a).cpu->inside, 0.80) << "it is another one";
 }
 
 TEST(usage, descendants_count_and_stay_known_when_their_parent_has_ended) {
