@@ -10,7 +10,7 @@
 extern "C" int cohort_flow(void* record, size_t length, cohort_flow_emit emit, void* to) {
     char* text = static_cast<char*>(record);
     if (::memmem(text, length, "fault", 5)) return EBADMSG;
-    if (::memmem(text, length, "kill", 4)) std::raise(SIGSEGV);
+    if (::memmem(text, length, "kill", 4)) std::raise(SIGKILL);
     for (size_t i = 0; i < length; ++i) text[i] = text[i] == ' ' ? '\n' : static_cast<char>(std::toupper(static_cast<unsigned char>(text[i])));
     // Twice: more comes out than a record may keep.
     for (int i = 0; i < 2; ++i) {

@@ -222,19 +222,20 @@ void ordered_run::deliver(piece& p) {
         else fail_with(std::move(done.error()));
     }
     done_in_ += p.length;
+    const std::uint64_t written = sink_->written();  // from the next line on the sink is whose turn it is
     {
         std::scoped_lock hold(lock_);
         ++delivered_;
     }
     turn_.notify_all();
-    if (options_.progress) show_progress();
+    if (options_.progress) show_progress(written);
 }
 
-void ordered_run::show_progress() {
+void ordered_run::show_progress(std::uint64_t written) {
     const std::uint64_t now = os_.now();
     if (now - shown_at_ < progress_ns && shown_at_) return;
     shown_at_ = now;
-    options_.progress({.bytes_in = done_in_, .bytes_out = sink_->written(), .bytes_total = in_.size()});
+    options_.progress({.bytes_in = done_in_, .bytes_out = written, .bytes_total = in_.size()});
 }
 
 void ordered_run::note(const std::string& text) {

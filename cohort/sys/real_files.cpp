@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <memory>
+#include <new>
 
 #include <cohort/sys/fd.hpp>
 
@@ -224,7 +226,9 @@ result<int> real_os::terminal_width(int fd) {
 }  // namespace detail
 
 os& real() {
-    static detail::real_os system;
+    // Never destroyed: threads of the library may ask while a process ends.
+    alignas(detail::real_os) static std::byte room[sizeof(detail::real_os)];
+    static os& system = *new (room) detail::real_os;
     return system;
 }
 

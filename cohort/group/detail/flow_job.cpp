@@ -55,6 +55,8 @@ private:
     result<void> add(std::string name, std::optional<flow_role> role, sys::spawn_request request);
     result<void> stage(const flow& f, flow_role role, int in, int out);
     void ended(one& p, std::optional<sys::exit_status> status);
+    void hear_others(const flow& f);
+    bool is_explained(const flow& f) const;
     error first_failure(const flow& f) const;
 
     const job_plan& job_;
@@ -145,25 +147,49 @@ result<void> processes::wait(const flow& f) {
         });
         if (!bad) break;
     }
-    // Others may be failing of it, or of what came before it: a moment for them to say so; then they are ended.
-    const std::uint64_t until = os_.now() + (bad.error().code == ECANCELED ? 0 : 3 * look_every_ns);
     const bool stopped = bad.error().code == ECANCELED;
+    if (!stopped) hear_others(f);
     for (one& p : all_) {
         if (!p.process) continue;
-        child* one_of[] = {&*p.process};
-        const std::uint64_t now = os_.now();
-        // However late it is: who has ended by himself says why.
-        const auto gone = stopped ? result<std::optional<std::size_t>>(std::nullopt) : child::first_ended(os_, one_of, c_.stop_fd, now < until ? until - now : 0);
-        if (gone && *gone) {
-            auto status = p.process->collect();
-            ended(p, status ? std::optional(*status) : std::nullopt);
-        } else {
-            (void)p.process->end(stopped ? c_.options.patience_ns : 0);
-            ended(p, std::nullopt);  // by us: it is not what failed
-        }
+        (void)p.process->end(stopped ? c_.options.patience_ns : 0);
+        ended(p, std::nullopt);  // by us: it is not what failed
     }
     if (stopped) return bad;
     return std::unexpected(first_failure(f));
+}
+
+/// After one has failed: others may be failing of it, or of what came before it: a moment for them to end, and longer while nobody has said why. A process that was killed is seen to be gone by the others some time before it can be
+/// collected.
+void processes::hear_others(const flow& f) {
+    constexpr std::uint64_t long_ns = 5'000'000'000;
+    const std::uint64_t from = os_.now();
+    for (;;) {
+        std::vector<child*> alive;
+        std::vector<one*> whose;
+        for (one& p : all_) {
+            if (p.process) alive.push_back(&*p.process), whose.push_back(&p);
+        }
+        const std::uint64_t until = from + (is_explained(f) ? 3 * look_every_ns : long_ns), now = os_.now();
+        if (alive.empty()) return;
+        // However late it is: who has ended by himself says why.
+        const auto gone = child::first_ended(os_, alive, c_.stop_fd, now < until ? until - now : 0);
+        if (!gone || !*gone) {
+            if (!gone || os_.now() >= until) return;
+            continue;
+        }
+        one& p = *whose[**gone];
+        auto status = p.process->collect();
+        ended(p, status ? std::optional(*status) : std::nullopt);
+    }
+}
+
+/// Whether somebody has failed of himself, and not of others.
+bool processes::is_explained(const flow& f) const {
+    const stream::flow_report now = f.now();
+    return std::ranges::any_of(all_, [&](const one& p) {
+        if (!p.status || p.status->ok()) return false;
+        return p.status->signal != 0 || !p.role || !now.of(*p.role).consequence;
+    });
 }
 
 /// Who was killed by a signal; else who says what went wrong with itself; else whichever ended badly.
@@ -182,10 +208,15 @@ error processes::first_failure(const flow& f) const {
             return e;
         }
     }
+    const auto bad = [](const one& p) { return p.status && !p.status->ok(); };
+    const auto says_of_others = [&](const one& p) { return p.role && now.of(*p.role).why && now.of(*p.role).consequence; };
     for (const bool commands : {true, false}) {
         for (const one& p : all_) {
-            if (p.status && !p.status->ok() && commands != p.role.has_value()) return {ECHILD, p.name, "run", p.status->text()};
+            if (bad(p) && commands != p.role.has_value() && !says_of_others(p)) return {ECHILD, p.name, "run", p.status->text()};
         }
+    }
+    for (const one& p : all_) {
+        if (bad(p)) return {ECHILD, p.name, "run", p.status->text()};
     }
     return {ECHILD, "flow", "run", "a process ended"};
 }

@@ -112,7 +112,7 @@ private:
     ordered_run(const pipe_options& options, sys::os& system) : options_(options), os_(system) {}
     void deliver(piece& p);
     result<void> outcome(piece& p);
-    void show_progress();
+    void show_progress(std::uint64_t written);
     result<void> open_ends(far_ends* far);
     result<void> open_control();
 
