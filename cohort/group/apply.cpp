@@ -10,6 +10,7 @@
 #include <cohort/group/detail/change_back.hpp>
 #include <cohort/group/detail/claim.hpp>
 #include <cohort/sys/fd.hpp>
+#include <cohort/sys/local_socket.hpp>
 
 namespace cohort::group {
 namespace {
@@ -62,6 +63,19 @@ std::string run_directory(sys::os& os) {
     const auto user = os.getenv("USER");
     const bool plain = user && !user->empty() && user->find('/') == std::string::npos;
     return "/tmp/cohort-" + (plain ? *user : std::string("user"));
+}
+
+result<void> make_run_directory(sys::os& os, const std::string& dir) {
+    auto made = os.mkdir(dir, 0700);
+    return made || made.error().code != EEXIST ? made : check_run_directory(os, dir);
+}
+
+result<void> check_run_directory(sys::os& os, const std::string& dir) {
+    const auto there = os.stat(dir);
+    if (!there) return std::unexpected(there.error());
+    if (there->uid != 0 && there->uid != sys::effective_uid()) return fail(EACCES, dir, "use", "it is user " + std::to_string(there->uid) + "'s; COHORT_RUN_DIR names another");
+    if (there->mode & 0002) return fail(EACCES, dir, "use", "anybody may write there; COHORT_RUN_DIR names another");
+    return {};
 }
 
 result<std::string> find_command(sys::os& os, const std::string& word) {
@@ -215,7 +229,7 @@ std::vector<error> applied::broken_partitions(const plan& p) const {
 result<applied::undo_list> applied::claim(const step& s, const std::string& run_dir) {
     sys::os& os = *os_;
     if (!me_) {
-        if (auto made = os.mkdir(run_dir, 0700); !made && made.error().code != EEXIST) return std::unexpected(made.error());
+        if (auto made = make_run_directory(os, run_dir); !made) return std::unexpected(made.error());
         me_ = this_owner(os);
     }
     const std::string path = run_dir + "/" + s.target + ".up";

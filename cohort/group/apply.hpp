@@ -76,6 +76,10 @@ private:
 
 /// Where the names of cohorts that are up stand: $COHORT_RUN_DIR, $XDG_RUNTIME_DIR/cohort, or /tmp/cohort-$USER.
 std::string run_directory(sys::os& os);
+/// Makes it where it is missing, for its user alone. Errors: those of mkdir, and of:
+result<void> make_run_directory(sys::os& os, const std::string& dir);
+/// Whether what is noted there may be believed. Errors: EACCES, it is another user's, or anybody may write there; ENOENT.
+result<void> check_run_directory(sys::os& os, const std::string& dir);
 
 /// The program that execve would find, absolute; a word with '/' is taken as it is. Errors: ENOENT, not in PATH; EACCES, not a
 /// program; EISDIR.

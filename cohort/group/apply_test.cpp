@@ -44,6 +44,33 @@ std::vector<std::string> lines_of(const std::vector<error>& errors) {
     return out;
 }
 
+/// A machine on which a directory is somebody's.
+struct owned_by : sys::forwarding {
+    unsigned uid, mode;
+    owned_by(unsigned u, unsigned m) : forwarding(sys::real()), uid(u), mode(m) {}
+    result<sys::file_info> stat(const std::string& path) override {
+        auto there = forwarding::stat(path);
+        if (there && path.ends_with("/run")) there->uid = uid, there->mode = mode;
+        return there;
+    }
+};
+
+TEST(apply, uses_no_run_directory_that_others_can_write) {
+    scratch_dir dir;
+    ASSERT_TRUE(make_run_directory(sys::real(), dir / "run"));
+    EXPECT_TRUE(make_run_directory(sys::real(), dir / "run"));
+    EXPECT_EQ(sys::real().stat(dir / "run")->mode, 0700u);
+    owned_by another(4242, 0700), anybody(0, 0777), root(0, 0755);
+    const auto no = make_run_directory(another, dir / "run");
+    ASSERT_FALSE(no);
+    EXPECT_EQ(no.error().code, EACCES);
+    EXPECT_THAT(no.error().line(), testing::HasSubstr("it is user 4242's"));
+    EXPECT_THAT(make_run_directory(anybody, dir / "run").error().line(), testing::HasSubstr("anybody may write there"));
+    EXPECT_TRUE(make_run_directory(root, dir / "run"));
+    EXPECT_EQ(make_run_directory(another, dir / "no/where").error().code, ENOENT);
+    EXPECT_FALSE(applied::apply(plan_of(two_cohorts(), dir.path()), another, dir / "run"));
+}
+
 TEST(apply, takes_names_makes_the_directory_and_gives_both_back) {
     scratch_dir dir;
     const plan p = plan_of(two_cohorts(), dir.path());

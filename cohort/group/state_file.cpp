@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cohort/group/detail/state_lock.hpp>
+#include <cohort/group/apply.hpp>
 #include <cohort/group/state.hpp>
 
 #include <cohort/sys/fd.hpp>
@@ -58,7 +59,7 @@ result<ups_there> ups(sys::os& os, const std::string& run_dir) {
 
 result<std::unique_ptr<state_file>> state_file::create(sys::os& os, const std::string& run_dir, up_state s) {
     if (!is_up_name(s.name)) return fail(EINVAL, "name \"" + s.name + "\"", "bring up", "a name is 1 to 64 letters, digits, '-', '_' and '.', and begins with a letter or digit");
-    if (auto made = os.mkdir(run_dir, 0700); !made && made.error().code != EEXIST) return std::unexpected(made.error());
+    if (auto made = make_run_directory(os, run_dir); !made) return std::unexpected(made.error());
     const auto lock = detail::state_lock::take(os, run_dir);
     if (!lock) return std::unexpected(lock.error());
     if (auto free = make_room_locked(os, run_dir, s.name); !free) return std::unexpected(free.error());

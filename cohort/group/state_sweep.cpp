@@ -5,6 +5,7 @@
 
 #include <cohort/cpuset/backend.hpp>
 #include <cohort/cpuset/live_apply.hpp>
+#include <cohort/group/apply.hpp>
 #include <cohort/group/detail/change_back.hpp>
 #include <cohort/group/detail/claim.hpp>
 #include <cohort/group/detail/state_lock.hpp>
@@ -149,6 +150,7 @@ void remove_halves(sys::os& os, const std::string& run_dir) {
 }  // namespace
 
 result<detail::state_lock> detail::state_lock::take(sys::os& os, const std::string& run_dir) {
+    if (auto ours = check_run_directory(os, run_dir); !ours) return std::unexpected(ours.error());
     auto fd = sys::open_file(os, run_dir, sys::open_read | sys::open_directory);
     if (!fd) return std::unexpected(fd.error());
     const std::uint64_t until = os.now() + 60 * second;

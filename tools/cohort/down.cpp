@@ -79,6 +79,8 @@ outcome down(const options& o) {
     if (o.all && !o.name.empty()) return usage("down: --all and NAME exclude each other");
     sys::os& os = sys::real();
     const std::string run_dir = group::run_directory(os);
+    // Whoever can write there says which processes end.
+    if (const auto ours = group::check_run_directory(os, run_dir); !ours && ours.error().code != ENOENT) return std::unexpected(ours.error());
     const auto there = group::ups(os, run_dir);
     if (!there) return std::unexpected(there.error());
     const chosen c = choose(there->all, o);

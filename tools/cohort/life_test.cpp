@@ -150,6 +150,16 @@ TEST_F(life, up_kill_up_leaves_nothing) {
     EXPECT_EQ(r.code, 0) << r.err;
 }
 
+TEST_F(life, a_folder_in_which_anybody_may_write_is_not_believed) {
+    spec("s.toml", "sleep 1000");
+    expect(0, "$cohort up --detach s.toml && chmod 777 $COHORT_RUN_DIR");
+    expect(4, "$cohort down", "anybody may write there; COHORT_RUN_DIR names another");
+    expect(4, "$cohort up --name other s.toml", "anybody may write there");
+    expect(4, "$cohort run -- true", "anybody may write there");
+    expect(0, "chmod 700 $COHORT_RUN_DIR && $cohort down");
+    EXPECT_TRUE(left().empty());
+}
+
 class edited : public life {
 protected:
     std::string first_;

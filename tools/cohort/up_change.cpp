@@ -196,6 +196,8 @@ result<std::string> ask(sys::os& os, const group::up_state& s, const change_requ
     const auto peer = sys::connect_local(socket_name(s.who));
     if (!peer) return std::unexpected(peer.error());
     const sys::owned_fd fd(os, peer->fd);
+    // Whoever came first has the name; what is sent holds a part of our environment.
+    if (peer->uid != sys::effective_uid() && peer->uid != 0) return fail(EACCES, "socket", "ask", "process " + std::to_string(peer->pid) + " of another user listens there");
     if (auto sent = sys::send_local(fd.get(), line_of(request)); !sent) return std::unexpected(sent.error());
     return read_line(os, fd.get(), [&] { return alive(os, s); });
 }

@@ -47,7 +47,7 @@ std::string pool_folder(sys::os& os) { return run_directory(os) + "/pool." + std
 result<void> pool_host::run_broker() {
     folder_ = pool_folder(os_);
     for (const std::string& path : {run_directory(os_), folder_}) {
-        if (auto made = os_.mkdir(path, 0700); !made && made.error().code != EEXIST) return made;
+        if (auto made = make_run_directory(os_, path); !made) return made;
     }
     socket_ = folder_ + "/pool.sock";
     auto b = sharepool::broker::create({.socket = socket_, .journal = "", .settings = {}, .may_create = {}, .say = {}});

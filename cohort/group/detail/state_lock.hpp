@@ -12,7 +12,7 @@ namespace cohort::group::detail {
 
 class state_lock {
 public:
-    /// Waits a minute at most. Errors: EBUSY; ENOENT, there is no such folder.
+    /// Waits a minute at most. Errors: EBUSY; ENOENT, there is no such folder; those of check_run_directory().
     static result<state_lock> take(sys::os& os, const std::string& run_dir);
 
 private:
