@@ -12,6 +12,7 @@
 #include <cohort/base/check.hpp>
 #include <cohort/group/quantity.hpp>
 #include <cohort/group/spell.hpp>
+#include <cohort/sys/os.hpp>
 
 #include "command.hpp"
 
@@ -183,11 +184,18 @@ std::string extras_text(const CLI::App& app) {
 namespace {
 
 /// The last word: what was printed must have arrived, and an error is told and becomes an exit code.
+/// Why a write failed that was tried some time ago: its reader has gone, or it is not known any more.
+int earlier_failure() {
+    sys::poll_item out{.fd = 1, .want_write = true};
+    const auto ready = sys::real().poll({&out, 1}, 0);
+    return ready && out.hung_up ? EPIPE : EIO;
+}
+
 int finish(outcome done) {
     std::cout.flush();
     errno = 0;
     if ((std::fflush(stdout) != 0 || std::ferror(stdout) || !std::cout) && done) {
-        const int code = errno ? errno : EIO;
+        const int code = errno ? errno : earlier_failure();
         done = fail(code, "standard output", "write", errno_text(code));
     }
     if (done) return static_cast<int>(*done);

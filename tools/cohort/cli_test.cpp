@@ -222,6 +222,10 @@ TEST_F(cli, an_output_that_cannot_be_written_is_5) {
         EXPECT_THAT(r.err, HasSubstr("standard output: write: E")) << line;
     }
     EXPECT_EQ(run("topology --svg /dev/full").code, 5);
+    // More than a buffer, and nobody who reads: some write before the last has failed.
+    const ran gone = bash("exec 3> >(:); wait $!; $cohort plan --schema >&3");
+    EXPECT_EQ(gone.code, 5);
+    EXPECT_THAT(gone.err, HasSubstr("standard output: write: EPIPE"));
 }
 
 }  // namespace
