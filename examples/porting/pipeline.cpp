@@ -46,7 +46,7 @@ int main() {
     while (std::shared_ptr<block> b = next_block(at)) {
         stream.submit([b] { work(*b); }, [b, &out] { out.write(*b); });
     }
-    stream.drain();
+    if (auto end = stream.drain(); !end) return std::fprintf(stderr, "pipeline: %s\n", end.error().line().c_str()), 5;
 
     std::printf("%llu blocks, sum %llu\n", static_cast<unsigned long long>(out.expected), static_cast<unsigned long long>(out.sum));
     return out.in_order && out.expected == count && out.sum == (count - 1) * count * (2 * count - 1) / 6 ? 0 : 1;
