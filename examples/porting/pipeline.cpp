@@ -34,6 +34,11 @@ struct writer {
     }
 };
 
+int failed(const cohort::error& e) {
+    std::fprintf(stderr, "pipeline: %s\n", e.line().c_str());
+    return 5;
+}
+
 }  // namespace
 
 int main() {
@@ -41,12 +46,12 @@ int main() {
     std::uint64_t at = 0;
 
     auto workers = cohort::padata::instance::create();
-    if (!workers) return std::fprintf(stderr, "pipeline: %s\n", workers.error().line().c_str()), 5;
+    if (!workers) return failed(workers.error());
     auto stream = cohort::padata::shell::create(**workers, {.window = 64}).value();
     while (std::shared_ptr<block> b = next_block(at)) {
-        stream.submit([b] { work(*b); }, [b, &out] { out.write(*b); });
+        if (auto taken = stream.submit([b] { work(*b); }, [b, &out] { out.write(*b); }); !taken) return failed(taken.error());
     }
-    if (auto end = stream.drain(); !end) return std::fprintf(stderr, "pipeline: %s\n", end.error().line().c_str()), 5;
+    if (auto end = stream.drain(); !end) return failed(end.error());
 
     std::printf("%llu blocks, sum %llu\n", static_cast<unsigned long long>(out.expected), static_cast<unsigned long long>(out.sum));
     return out.in_order && out.expected == count && out.sum == (count - 1) * count * (2 * count - 1) / 6 ? 0 : 1;
