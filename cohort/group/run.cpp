@@ -358,12 +358,13 @@ void run_changes::ask(run_change c) {
     result<void> no;
     {
         const std::lock_guard guard(mutex_);
-        if (!wake_) no = fail(ECANCELED, "run", "change", "it has ended");
-        else if (asked_) no = fail(EBUSY, "run", "change", "another change is under way");
-        else asked_ = std::move(c);
-        if (no) wake_();
+        if (wake_ && !asked_) {
+            asked_ = std::move(c);
+            return wake_();
+        }
+        no = wake_ ? fail(EBUSY, "run", "change", "another change is under way") : fail(ECANCELED, "run", "change", "it has ended");
     }
-    if (!no) c.done(no, nullptr);
+    c.done(no, nullptr);
 }
 
 void run_changes::serve(std::function<void()> wake) {

@@ -37,9 +37,9 @@ int main() {
     auto inst = padata::instance::create({.own_threads = false}).value();
     auto stream = padata::shell::create(*inst, {.inline_jobs = false}).value();
     static_assert(sizeof stream == sizeof(void*), "a shell is the pointer to its core");
-    for (int i = 0; i < 3; ++i) stream.submit([] {}, [] {});
+    for (int i = 0; i < 3; ++i) (void)stream.submit([] {}, [] {});
     stop_here(hits, both, empty, **reinterpret_cast<padata::detail::shell_core**>(&stream));
     while (inst->poll()) {
     }
-    stream.drain();
+    (void)stream.drain();
 }
