@@ -35,4 +35,12 @@ std::optional<double> forced_idle_seconds(sys::os& os, int pid) {
     return std::strtod(text->c_str() + colon + 1, nullptr) / 1e3;  // it tells milliseconds
 }
 
+std::optional<double> forced_idle_seconds(sys::os& os, const up_job& j) {
+    std::optional<double> sum;
+    for (const int pid : j.pids) {
+        if (const auto one = forced_idle_seconds(os, pid)) sum = sum.value_or(0) + *one;
+    }
+    return sum;
+}
+
 }  // namespace cohort::group

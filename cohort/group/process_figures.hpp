@@ -20,5 +20,7 @@ std::optional<double> cpu_seconds(sys::os& os, const up_state& s, const up_job& 
 
 /// Seconds that siblings idled because of its first thread's cookie. Nothing: it is gone, or the kernel does not tell (no core scheduling, or no debugging of the scheduler).
 std::optional<double> forced_idle_seconds(sys::os& os, int pid);
+/// The same of a job's processes together.
+std::optional<double> forced_idle_seconds(sys::os& os, const up_job& j);
 
 }  // namespace cohort::group

@@ -20,13 +20,8 @@ std::string text_of(const cpumask& cpus) { return cpus.empty() ? "no CPU" : cpus
 /// Of an up, and of none after it that has the same name.
 std::string key_of(const up_state& s) { return s.name + " " + s.who.mark() + " " + s.who.boot; }
 
-std::optional<double> sum(std::optional<double> so_far, const std::optional<double>& more) { return more ? so_far.value_or(0) + *more : so_far; }
-
 seen_job look_at_job(sys::os& os, const up_state& s, const up_job& j) {
-    seen_job out{.up = s.name, .cohort = j.cohort, .name = j.name, .kind = j.kind, .state = j.state, .bytes_in = j.bytes_in, .bytes_out = j.bytes_out, .processes = j.pids.size(), .cpu_seconds = {}, .forced_idle_seconds = {}};
-    out.cpu_seconds = cpu_seconds(os, s, j);
-    for (const int pid : j.pids) out.forced_idle_seconds = sum(out.forced_idle_seconds, forced_idle_seconds(os, pid));
-    return out;
+    return {.up = s.name, .cohort = j.cohort, .name = j.name, .kind = j.kind, .state = j.state, .bytes_in = j.bytes_in, .bytes_out = j.bytes_out, .processes = j.pids.size(), .cpu_seconds = cpu_seconds(os, s, j), .forced_idle_seconds = forced_idle_seconds(os, j)};
 }
 
 }  // namespace

@@ -133,12 +133,8 @@ private:
     }
 
     ordered_json job_of(const group::up_job& j, const group::up_state& s) {
-        std::optional<double> idle;
-        for (const int pid : j.pids) {
-            if (const auto f = group::forced_idle_seconds(os_, pid)) idle = idle.value_or(0) + *f;
-        }
         return {{"name", j.name}, {"cohort", j.cohort}, {"up", s.name}, {"kind", j.kind}, {"state", j.state}, {"cpus", j.cpus}, {"pids", j.pids}, {"threads", j.threads}, {"cpu_seconds", number_or_null(group::cpu_seconds(os_, s, j))},
-                {"forced_idle_seconds", number_or_null(idle)}, {"bytes_in", j.bytes_in}, {"bytes_out", j.bytes_out}, {"padata", padata_of(j)}, {"queues", queues_of(j)}};
+                {"forced_idle_seconds", number_or_null(group::forced_idle_seconds(os_, j))}, {"bytes_in", j.bytes_in}, {"bytes_out", j.bytes_out}, {"padata", padata_of(j)}, {"queues", queues_of(j)}};
     }
 
     /// Part of the time since the look before, 0 .. 1. A CPU that came online meanwhile has none.
