@@ -93,6 +93,11 @@ TEST_F(life, a_spec_comes_from_standard_input_too) {
     const auto up = json("$cohort up --detach --json - <s.toml")["ups"][0];
     EXPECT_EQ(up["spec"], "-");
     EXPECT_THAT(up["name"].get<std::string>(), StartsWith("stdin-"));
+    // One of its own each time, whatever else is up.
+    file("other.toml", "[[cohort]]\nname = \"other\"\n");
+    expect(0, "$cohort up --detach --name up other.toml");
+    file("third.toml", "[[cohort]]\nname = \"third\"\n");
+    expect(0, "$cohort up --detach - <third.toml && $cohort down up && $cohort down third");
     expect(0, "$cohort down");
 }
 

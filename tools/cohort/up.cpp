@@ -209,12 +209,16 @@ struct options : up_options {
     bool bare = false;
 };
 
+/// From standard input it is one of its own each time.
+std::string name_of(sys::os& os, const options& o) {
+    return o.asked_name ? *o.asked_name : o.spec_file == "-" ? fmt::format("stdin-{}", os.getpid()) : group::up_name_of(o.spec_file);
+}
+
 /// What is up already becomes what the spec says now. Nothing: it is not up.
 std::optional<outcome> change_what_is_up(sys::os& os, const options& o) {
     const auto there = group::ups(os, group::run_directory(os));
     if (!there) return std::nullopt;  // whoever brings up will tell
-    const std::string name = o.asked_name ? *o.asked_name : group::up_name_of(o.spec_file);
-    const auto same = std::ranges::find(there->all, name, &group::up_state::name);
+    const auto same = std::ranges::find(there->all, name_of(os, o), &group::up_state::name);
     if (same == there->all.end() || same->phase != group::up_phase::up || !alive(os, *same)) return std::nullopt;
     auto request = request_of(os, o.spec_file);
     if (!request) return std::unexpected(request.error());
@@ -234,7 +238,7 @@ outcome bring_up(options o, const std::vector<std::string>& words) {
     if (!here) return std::unexpected(here.error());
     const bool input = o.spec_file == "-";
     o.spec = input || o.spec_file.starts_with('/') ? o.spec_file : *here + "/" + o.spec_file;
-    o.name = o.asked_name ? *o.asked_name : input ? fmt::format("stdin-{}", os.getpid()) : group::up_name_of(o.spec_file);
+    o.name = name_of(os, o);
     if (const auto wrong = wrong_name("up", o.name)) return *wrong;
     if (const auto busy = in_the_way(os, o, o.spec_file)) return *busy;
     auto planned = plan_of(os, o.spec_file, std::nullopt, o.json, o.bare);
