@@ -55,6 +55,8 @@ private:
     result<void> add(std::string name, std::optional<flow_role> role, sys::spawn_request request);
     result<void> stage(const flow& f, flow_role role, int in, int out);
     void ended(one& p, std::optional<sys::exit_status> status);
+    /// Those that have not ended, and whose they are.
+    std::pair<std::vector<child*>, std::vector<one*>> running();
     void hear_others(const flow& f);
     bool is_explained(const flow& f) const;
     error first_failure(const flow& f) const;
@@ -121,14 +123,18 @@ void processes::ended(one& p, std::optional<sys::exit_status> status) {
     if (p.status) cpu_ += static_cast<double>(p.status->user_ns + p.status->system_ns) / 1e9;
 }
 
+std::pair<std::vector<child*>, std::vector<processes::one*>> processes::running() {
+    std::pair<std::vector<child*>, std::vector<one*>> out;
+    for (one& p : all_) {
+        if (p.process) out.first.push_back(&*p.process), out.second.push_back(&p);
+    }
+    return out;
+}
+
 result<void> processes::wait(const flow& f) {
     result<void> bad;
     for (;;) {
-        std::vector<child*> alive;
-        std::vector<one*> whose;
-        for (one& p : all_) {
-            if (p.process) alive.push_back(&*p.process), whose.push_back(&p);
-        }
+        const auto [alive, whose] = running();
         if (alive.empty()) return {};
         auto first = child::first_ended(os_, alive, c_.stop_fd, look_every_ns);
         if (!first) bad = std::unexpected(first.error());
@@ -164,11 +170,7 @@ void processes::hear_others(const flow& f) {
     constexpr std::uint64_t long_ns = 5'000'000'000;
     const std::uint64_t from = os_.now();
     for (;;) {
-        std::vector<child*> alive;
-        std::vector<one*> whose;
-        for (one& p : all_) {
-            if (p.process) alive.push_back(&*p.process), whose.push_back(&p);
-        }
+        const auto [alive, whose] = running();
         const std::uint64_t until = from + (is_explained(f) ? 3 * look_every_ns : long_ns), now = os_.now();
         if (alive.empty()) return;
         // However late it is: who has ended by himself says why.
